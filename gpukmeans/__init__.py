@@ -1,0 +1,56 @@
+"""gpukmeans: exact k-means with scikit-learn's interface and the same bits on every backend."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends import available_backends
+    from .errors import BackendUnavailableError, DataFileError, GpuKMeansError, ModelFileError
+    from .kmeans import KMeans, k_means, kmeans_plusplus
+    from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
+
+__all__ = [
+    "BackendUnavailableError",
+    "DataFileError",
+    "GpuKMeansError",
+    "KMeans",
+    "ModelFileError",
+    "available_backends",
+    "k_means",
+    "kmeans_plusplus",
+    "pairwise_distances_argmin",
+    "pairwise_distances_argmin_min",
+]
+
+# public name -> module that has it; imported when first used, so that `import gpukmeans` costs nothing
+_HOME = {
+    "BackendUnavailableError": "errors",
+    "DataFileError": "errors",
+    "GpuKMeansError": "errors",
+    "KMeans": "kmeans",
+    "ModelFileError": "errors",
+    "available_backends": "backends",
+    "k_means": "kmeans",
+    "kmeans_plusplus": "kmeans",
+    "pairwise_distances_argmin": "pairwise",
+    "pairwise_distances_argmin_min": "pairwise",
+}
+_MODULES = {"backends", "datasets", "errors", "exact", "model_file"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gpukmeans")
+    raise AttributeError(f"module 'gpukmeans' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -1,0 +1,100 @@
+"""Worker threads of the CPU backend: compiled kernels that release the GIL, run on ranges of rows.
+
+One pool for the whole process, as large as the machine, so that fits in several Python threads share its workers
+instead of oversubscribing the cores. Ranges are handed out as workers become free. The results do not depend on who
+takes which range: sums are integers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+_local = threading.local()
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+CHUNKS_PER_WORKER = 8  # small enough for a worker that loses its core for a moment, large enough to cost nothing
+
+
+@contextmanager
+def limit(n_threads: int) -> Iterator[None]:
+    """Use `n_threads` workers for what the calling Python thread runs inside the block."""
+    before = getattr(_local, "limit", None)
+    _local.limit = n_threads
+    try:
+        yield
+    finally:
+        _local.limit = before
+
+
+def effective_n_threads() -> int:
+    """Workers for the calling thread: OMP_NUM_THREADS, NUMBA_NUM_THREADS, affinity, joblib and threadpoolctl count."""
+    forced = getattr(_local, "limit", None)
+    if forced is not None:
+        return int(forced)
+    from numba import config
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+
+    # scikit-learn's own count: it follows OMP_NUM_THREADS, threadpoolctl, joblib's inner limit and the cgroup
+    return max(1, min(int(_openmp_effective_n_threads()), int(config.NUMBA_NUM_THREADS)))
+
+
+def _get_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="gpukmeans")
+        return _pool
+
+
+def _forget_pool() -> None:
+    """In the child of a fork: the parent's threads do not exist here."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def n_workers(n_rows: int, grain: int) -> int:
+    """Workers that `run` will use for `n_rows` rows when less than `grain` rows are not worth one."""
+    return max(1, min(effective_n_threads(), -(-n_rows // grain)))
+
+
+def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multiple: int = 1) -> None:
+    """Call ``task(worker, low, high)`` for ranges that cover ``0 .. n_rows``.
+
+    Each worker number below `workers` is used by one thread at a time, so a task may own storage by that number.
+    Ranges start at multiples of `multiple`. A single worker runs in the calling thread.
+    """
+    if workers <= 1:
+        task(0, 0, n_rows)
+        return
+    size = -(-n_rows // (workers * CHUNKS_PER_WORKER))
+    size = max(multiple, -(-size // multiple) * multiple)
+    starts = iter(range(0, n_rows, size))
+    handing_out = threading.Lock()
+    stopped = False
+
+    def work(worker: int) -> None:
+        while not stopped:
+            with handing_out:
+                low = next(starts, None)
+            if low is None:
+                return
+            task(worker, low, min(low + size, n_rows))
+
+    pool = _get_pool()
+    futures: list[Future[None]] = [pool.submit(work, worker) for worker in range(workers)]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        # after an error or Ctrl-C: no worker goes on writing into arrays that the caller is done with
+        stopped = True
+        wait(futures)

@@ -1,0 +1,311 @@
+"""The arithmetic that makes every backend give the same bits.
+
+Three rules keep the promise: labels are certified, sums are integers, scalars have one definition.
+
+**Labels.** The canonical distance is ``D(x, c) = sum_j (x_j - c_j)**2``, features in order, float64, every operation
+rounded on its own (no fused multiply-add). A label is the lowest ``k`` with the smallest ``D(x, c_k)``. No backend
+computes all of them: a fast pass scores every pair in cheap arithmetic and :func:`score_bound` says when the best
+score is certain to be the label; the rows left open are decided by ``D`` itself.
+
+**Sums.** A float sum depends on the order of adding, an integer sum does not. Every sum over rows in this package is
+made of the integers of a :class:`FixedPoint` code, so blocks, threads, cards and machines add in any order.
+
+**Scalars.** Center shift (:func:`tree_sum`), variance (:class:`Moments`), inertia and the new centers
+(:func:`new_centers`) are each defined here, once.
+
+Nothing else in the package sums over rows, and nothing here knows a device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64Array = NDArray[np.float64]
+Int64Array = NDArray[np.int64]
+IntcArray = NDArray[np.intc]
+FloatArray = NDArray[Any]
+
+CHAIN = 128
+"""Features in one multiply-add chain of the fast pass once ``n_features`` passes ``2 * CHAIN``."""
+
+U32 = 2.0**-24  # half a unit in the last place of float32, relative
+U64 = 2.0**-53
+
+_SAFE_EXPONENT = 40  # data within 2**-40 .. 2**40 is used as it is
+_MAX_EXPONENT = 1000  # 2**1000 is the largest power that we multiply by
+
+
+# ------------------------------------------------------------------------------------------------ scaling
+def scale_exponent(peak: float) -> int:
+    """Power of two that brings data with the largest absolute value `peak` into 2**-40 .. 2**40.
+
+    Scaling by a power of two is exact; with it neither squares overflow nor vanish, in float32 scores as in float64
+    distances. Values more than 2**500 times smaller than the largest one are not told apart from zero.
+    """
+    if not peak > 0 or not math.isfinite(peak):
+        return 0
+    exponent = math.frexp(peak)[1]
+    if exponent > _SAFE_EXPONENT:
+        return _SAFE_EXPONENT - exponent
+    if exponent < -_SAFE_EXPONENT:
+        return -_SAFE_EXPONENT - exponent
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ fixed point
+@dataclass(frozen=True)
+class FixedPoint:
+    """Code of float64 values as integers: ``hi = rint(y 2**e)``, ``lo = rint((y 2**e - hi) 2**bits)``.
+
+    One exponent ``e`` a column, from the largest absolute value that the column holds, so that the sum of `n_samples`
+    integers cannot overflow: ``|sum| < 2**62``.
+
+    Parameters
+    ----------
+    exponents : ndarray of C int, shape (n_columns,)
+    bits : int
+        Width of one limb: ``62 - bit_length(n_samples)``.
+    """
+
+    exponents: IntcArray
+    bits: int
+
+    @classmethod
+    def for_peaks(cls, peaks: Any, n_samples: int) -> FixedPoint:
+        """Code for columns whose largest absolute values are `peaks` (a maximum has no order, so neither has this)."""
+        bits = 62 - int(n_samples).bit_length()
+        peaks = np.atleast_1d(np.asarray(peaks, dtype=np.float64))
+        exponents = np.minimum(bits - np.frexp(peaks)[1], _MAX_EXPONENT).astype(np.intc)
+        exponents[peaks == 0] = 0
+        return cls(exponents, bits)
+
+    @property
+    def scale(self) -> Float64Array:
+        """``2**e``, shape (n_columns,)."""
+        return np.ldexp(1.0, self.exponents)
+
+    @property
+    def low_scale(self) -> float:
+        """``2**bits``: from the rest of the first limb to the second."""
+        return math.ldexp(1.0, self.bits)
+
+    def high(self, y: Float64Array) -> Int64Array:
+        """First limb of values of shape (..., n_columns)."""
+        return np.rint(y * self.scale).astype(np.int64)
+
+    def low(self, y: Float64Array) -> Int64Array:
+        """Second limb of values of shape (..., n_columns)."""
+        scaled = y * self.scale
+        return np.rint((scaled - np.rint(scaled)) * self.low_scale).astype(np.int64)
+
+    def mantissa(self, high: Any, low: Any) -> Any:
+        """``float64(hi) + float64(lo) 2**-bits``: the decoded sum, still times ``2**e``."""
+        return np.asarray(high, dtype=np.float64) + np.asarray(low, dtype=np.float64) / self.low_scale
+
+    def decode(self, high: Any, low: Any) -> Any:
+        """Value of a sum of codes, in float64."""
+        return self.mantissa(high, low) * np.ldexp(1.0, -self.exponents)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How rows become integers in one fit: one code for the features, one for the weights.
+
+    ``two_limbs`` is true for float64 data; for float32 data the first limb alone is the definition (it holds at least
+    42 bits of a column at a million rows, float32 has 24). Weights always have both limbs. Without weights every row
+    counts as the integer 1.
+    """
+
+    features: FixedPoint
+    weights: FixedPoint
+    two_limbs: bool
+
+    @classmethod
+    def for_peaks(
+        cls, peaks: Float64Array, weight_peak: float | None, n_samples: int, dtype: np.dtype[Any]
+    ) -> Encoding:
+        """Encoding for data whose largest ``|w x|`` by feature is `peaks`; `weight_peak` is None without weights."""
+        features = FixedPoint.for_peaks(peaks, n_samples)
+        if weight_peak is None:
+            weights = FixedPoint(np.zeros(1, dtype=np.intc), features.bits)
+        else:
+            weights = FixedPoint.for_peaks(weight_peak, n_samples)
+        return cls(features, weights, np.dtype(dtype) == np.float64)
+
+
+# ------------------------------------------------------------------------------------------------ distances
+def sq_distances(X: FloatArray, Y: FloatArray) -> Float64Array:
+    """Canonical D between rows of `X` (..., n_features) and rows of `Y`, broadcast against each other.
+
+    ``sq_distances(X[:, None], centers[None])`` is the (n_samples, n_clusters) matrix.
+    """
+    X = np.asarray(X, dtype=np.float64)
+    Y = np.asarray(Y, dtype=np.float64)
+    total = np.zeros(np.broadcast_shapes(X.shape[:-1], Y.shape[:-1]))
+    # an overflow to infinity ties with the others that overflow, which is the right answer for such a row
+    with np.errstate(over="ignore"):
+        for j in range(X.shape[-1]):
+            t = X[..., j] - Y[..., j]
+            total += t * t
+    return total
+
+
+class ScoreBound(NamedTuple):
+    """``2 E(x) = const + |x'| (linear + quadratic |x'|)``: what two scores of a row may be wrong by, together."""
+
+    const: float
+    linear: float
+    quadratic: float
+
+
+def _bound_terms(n_features: int, centers_norm: float, roundings: int, unit: float) -> dict[str, float]:
+    """Terms of :func:`score_bound`, apart, so that a test can remove each one and see a wrong label."""
+    second_order = 1.002
+    chain = 2 * roundings * unit / (1 - roundings * unit) * second_order
+    canonical = 2 * (n_features + 3) * U64 * second_order
+    tiny = 8 * (n_features + 4) * 2.0**-126
+    return {
+        "chain_half_norm": chain * centers_norm * centers_norm / 2,
+        "chain_product": chain * centers_norm,
+        "canonical_const": canonical * centers_norm * centers_norm,
+        "canonical_quadratic": canonical,
+        "tiny": tiny,
+    }
+
+
+def score_bound(
+    n_features: int, centers_norm: float, *, chain: int | None = None, unit: float = U32
+) -> ScoreBound:
+    r"""Bound of the fast pass: the label is certified where ``second - best > 2 E(x)``.
+
+    The fast pass works on data minus a common shift (any shift: it changes no label), ``x'`` and ``c'`` rounded to
+    the type of the pass, and computes ``score(x, c) = |c'|^2 / 2 - x' . c'``, which orders centers as D does with
+    half its gaps.
+
+    Parameters
+    ----------
+    n_features : int
+    centers_norm : float
+        Upper bound of ``|c'|`` over the centers (not squared).
+    chain : int, optional
+        Features in one multiply-add chain; None for a single chain over all features.
+    unit : float
+        Half a unit in the last place of the type of the pass (2**-24 for float32, 2**-53 for float64).
+
+    Returns
+    -------
+    ScoreBound
+        Such that ``2 E(x) = const + |x'| (linear + quadratic |x'|)``. Its evaluation in float32 is allowed for.
+
+    Notes
+    -----
+    With ``u`` the unit and ``U = 2**-53``. Every quantity that enters a score is at most
+    ``m = |c'|^2 / 2 + |x'| |c'|`` (Cauchy-Schwarz, also for the partial sums of absolute products).
+
+    1. *Roundings of the pass.* ``r`` of them touch a term on its way into the score: those of ``x'``, ``c'`` and the
+       half norm, the multiply-adds of its chain (d, or ``chain`` and then ``d / chain`` additions of parts), and one to
+       spare; a separate product and addition instead of a fused one is covered, because each of the two is charged
+       with all of ``m``'s partial sums. So one score is within ``r u / (1 - r u) m``, two within twice that. The
+       chain starts at the half norm, hence its share ``|c'|^2 / 2``.
+    2. *Rounding of D itself.* D is within ``(d + 3) U D`` of the true square, ``D <= 2 (|x'|^2 + |c'|^2)``, and a
+       score is half of D: ``(d + 3) U (|x'|^2 + |c'|^2)`` a score. Without it a pair that D calls a tie (broken by
+       the lower index) would be certified the other way.
+    3. *Underflow*, also when subnormals are flushed to zero: each of the d + 4 results may be off by ``2**-126``, and
+       each ``x'_j`` or ``c'_j`` by as much, times the other: ``8 (d + 4) 2**-126 (1 + |c'| + |x'|)``.
+
+    A factor 1.002 covers second-order terms and the evaluation of the bound and of ``second - best`` in float32.
+    No constant can be shaved: with 0.7 E, adversarial rows are labelled wrongly from d = 128 on. An infinity or a
+    NaN in the comparison leaves the row open, never certified, because it is written as a difference.
+    """
+    steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
+    terms = _bound_terms(n_features, centers_norm, steps + 4, unit)
+    return ScoreBound(
+        terms["chain_half_norm"] + terms["canonical_const"] + terms["tiny"] * (1 + centers_norm),
+        terms["chain_product"] + terms["tiny"],
+        terms["canonical_quadratic"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------ scalars
+def tree_sum(values: Float64Array) -> float:
+    """Sum by a binary tree over neighbours, padded with zeros to a power of two: one order on every device."""
+    size = 1 << max(0, (len(values) - 1).bit_length())
+    level = np.zeros(size)
+    level[: len(values)] = values
+    while len(level) > 1:
+        level = level[0::2] + level[1::2]
+    return float(level[0])
+
+
+def shift_sq(new: Float64Array, old: Float64Array) -> float:
+    """Squared distance between old and new centers, summed over clusters: features in order, then :func:`tree_sum`."""
+    return tree_sum(sq_distances(new, old))
+
+
+def cluster_weights(encoding: Encoding, high: Int64Array, low: Int64Array | None) -> Float64Array:
+    """Decoded weight of each cluster, shape (n_clusters,)."""
+    return np.asarray(encoding.weights.decode(high, 0 if low is None else low), dtype=np.float64)
+
+
+def new_centers(
+    encoding: Encoding,
+    sums: Int64Array,
+    sums_low: Int64Array | None,
+    weights: Float64Array,
+    dtype: np.dtype[Any],
+) -> Float64Array:
+    """Centers from integer sums: ``((hi + lo 2**-bits) / W) 2**-e``, rounded to the dtype of X, returned as float64.
+
+    A cluster of weight 0 is put at the center of the heaviest one (lowest index).
+    """
+    mantissa = encoding.features.mantissa(sums, 0 if sums_low is None else sums_low)
+    filled = np.where(weights > 0, weights, 1.0)
+    # divided before it is scaled back: the mean of large values does not overflow where their sum would
+    centers = (mantissa / filled[:, None]) * np.ldexp(1.0, -encoding.features.exponents)
+    centers = np.ascontiguousarray(centers.astype(dtype).astype(np.float64))
+    centers[weights == 0] = centers[int(np.argmax(weights))]
+    return centers
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Codes for the variance of each feature: of ``q = x - pivot`` and of ``q q``, first limbs only.
+
+    ``pivot = min / 2 + max / 2``, so that ``q`` has no common offset left to cancel.
+    """
+
+    pivot: Float64Array
+    first: FixedPoint
+    second: FixedPoint
+
+    @classmethod
+    def for_range(cls, low: Float64Array, high: Float64Array, n_samples: int) -> Moments:
+        """Codes for data whose features lie between `low` and `high`, each of shape (n_features,)."""
+        pivot = low / 2 + high / 2
+        reach = np.maximum(np.abs(low - pivot), np.abs(high - pivot))
+        return cls(pivot, FixedPoint.for_peaks(reach, n_samples), FixedPoint.for_peaks(reach * reach, n_samples))
+
+    def mean_variance(self, first: Int64Array, second: Int64Array, n_samples: int) -> float:
+        """Mean over the features of their (unweighted) variance, from the sums of the two codes."""
+        a = self.first.decode(first, 0)
+        b = self.second.decode(second, 0)
+        variance = np.maximum((b - a * a / n_samples) / n_samples, 0.0)
+        total = 0.0
+        for value in variance:
+            total += float(value)
+        return total / len(variance)
+
+
+def inertia(code: FixedPoint, high: int, low: int) -> float:
+    """Sum of weighted squared distances from its two integer limbs."""
+    return float(code.decode(high, low)[0])
+
+
+def sample_index(u: float, total: int) -> int:
+    """Integer that the prefix sum of the sampled row must exceed: ``floor(u total)``, below `total`."""
+    return min(math.floor(u * float(total)), total - 1)

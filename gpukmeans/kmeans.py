@@ -1,0 +1,531 @@
+"""The estimator KMeans and the functions around it: validate, prepare, call the loop, store."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from . import seeding
+from .backends import get_backend
+from .backends.base import Backend, Rows
+from .exact import FloatArray
+from .lloyd import Iteration, Result, fit_lloyd, total_inertia
+from .prepare import Prepared, check_finite, make_blocks, mean_variance, prepare, scale_rows
+from .validation import (
+    SuggestsParameters,
+    check_data,
+    check_enough_samples,
+    check_init_centers,
+    check_parameters,
+    check_rng,
+    check_sample_weight,
+)
+
+_log = logging.getLogger("gpukmeans")
+
+
+class KMeans(
+    SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """K-means clustering, exact: the same bits on every backend.
+
+    A replacement of :class:`sklearn.cluster.KMeans`: same parameters and attributes and, with the same
+    ``random_state``, the same labels but for rows so near to two centers that scikit-learn's own rounding decides.
+    For given data, parameters and ``random_state`` every backend, number of threads and block size gives the same
+    bits of `labels_`, `cluster_centers_`, `inertia_` and `n_iter_`.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters and of centers.
+    init : {'k-means++', 'random'}, callable or array-like of shape (n_clusters, n_features), default='k-means++'
+        Where the centers start. 'k-means++' is the greedy variant (2 + int(log(n_clusters)) trials a step), 'random'
+        takes rows of X. A callable gets X, n_clusters and random_state and returns the centers.
+    n_init : 'auto' or int, default='auto'
+        Number of runs from different starts, of which the one with the lowest inertia is kept. 'auto' is 10 for
+        'random' and a callable, 1 for 'k-means++' and an array.
+    max_iter : int, default=300
+        Most iterations of one run.
+    tol : float, default=1e-4
+        A run stops when the squared distance that the centers moved, summed over clusters, is at most `tol` times the
+        mean variance of the features.
+    verbose : int, default=0
+        1 prints what scikit-learn prints (and computes the inertia of every iteration for it, one more pass).
+    random_state : int, RandomState instance, numpy Generator or None, default=None
+        Draws the starts; the draws are scikit-learn's. Pass an int for the same result at every call.
+    copy_x : bool, default=True
+        Accepted for scikit-learn's sake: X is never changed.
+    algorithm : {'lloyd', 'elkan'}, default='lloyd'
+        Both give the same bits; the engine chooses how to get them.
+    backend : {'auto', 'numba', 'numpy'}, default='auto'
+        Where the work is done. 'auto' takes the first that works, and logs which.
+    precision : {'exact', 'float32'}, default='exact'
+        'float32' takes the labels of the float32 pass without certificate: a row whose two nearest centers differ by
+        less than the rounding error of the pass may get either. The promise of equal bits is then off.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        In the dtype of X (float32 or float64).
+    labels_ : ndarray of int32, shape (n_samples,)
+        Nearest center of each row, ties to the lowest index. Always what `predict` gives for the same rows.
+    inertia_ : float
+        Sum of the squared distances of rows to their center, times their weights.
+    n_iter_ : int
+        Iterations of the run that was kept.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        If X had names for its columns.
+    backend_ : str
+        Name of the backend that did the work.
+    n_rechecked_ : int
+        How often a label could not be certified by the fast pass and was decided in float64, over all passes of the
+        run that was kept. It may differ between backends; the labels do not.
+    history_ : list of gpukmeans.lloyd.Iteration
+        One record an iteration: ``shift_sq, n_moved, n_rechecked, seconds, inertia`` (inertia None unless verbose).
+
+    See Also
+    --------
+    k_means : The same as a function.
+    kmeans_plusplus : Only the start.
+
+    Notes
+    -----
+    An iteration costs O(n_samples n_clusters n_features). Distances are taken of differences in float64 wherever
+    they decide, so a large common offset of the data loses nothing.
+
+    Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 12 bytes
+    a row (label, distance; while seeding 4 or 8), and 8 bytes for each worker, cluster and feature (16 for float64).
+    A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
+    Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
+    Sparse matrices (CSR) are expanded block by block (8 MB) and give the bits of the dense matrix.
+
+    An empty cluster takes the row that is farthest from its own center, as in scikit-learn.
+
+    References
+    ----------
+    .. [1] S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28, 1982.
+    .. [2] D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_
+    array([1, 1, 1, 0, 0, 0], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([1, 0], dtype=int32)
+    >>> model.cluster_centers_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: Any = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        backend: str = "auto",
+        precision: str = "exact",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.backend = backend
+        self.precision = precision
+
+    # ---- fit
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
+        """Compute the clusters.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, float16 becomes float32, everything else float64.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            At least 0, not all 0. A row of weight 2 counts as two rows. None: every row counts 1.
+
+        Returns
+        -------
+        self : KMeans
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity in X (row and column are named), fewer rows than clusters, wrong weights or starts.
+        BackendUnavailableError
+            If the `backend` named does not work here.
+        """
+        check_parameters("KMeans", **self.get_params(deep=False))
+        X = check_data(X, estimator=self, reset=True)
+        check_enough_samples(X.shape[0], self.n_clusters)
+        weights = check_sample_weight(sample_weight, X.shape[0])
+        rng = check_rng(self.random_state)
+        backend = get_backend(self.backend, self.precision)
+        init = self.init
+        if not isinstance(init, str) and not callable(init):
+            init = check_init_centers(init, X, self.n_clusters)
+        n_init = self._n_runs(init)
+
+        data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
+        threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
+        best: Result | None = None
+        for _ in range(n_init):
+            centers = self._start(backend, data, X, init, rng)
+            if self.verbose:
+                print("Initialization complete")
+            result = fit_lloyd(
+                backend,
+                data.blocks,
+                centers,
+                data.encoding,
+                threshold=threshold,
+                max_iter=self.max_iter,
+                with_inertia=bool(self.verbose),
+                on_iteration=functools.partial(_report, data, bool(self.verbose)),
+            )
+            if self.verbose:
+                _print_end(data, result)
+            if best is None or (
+                result.inertia < best.inertia
+                and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
+            ):
+                best = result
+        assert best is not None
+        n_found = int(np.count_nonzero(np.bincount(best.labels)))
+        if n_found < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.cluster_centers_ = data.unscaled(best.centers, X.dtype)
+        self.labels_ = best.labels
+        self.inertia_ = data.unscaled_sq(best.inertia, weighted=True)
+        self.n_iter_ = best.n_iter
+        self.backend_ = backend.name
+        self.n_rechecked_ = best.n_rechecked
+        self.history_ = [_in_user_units(data, record) for record in best.history]
+        # the scale is part of the model: predict must do the very arithmetic that made labels_
+        self._scale_exponent = data.scale
+        return self
+
+    def _n_runs(self, init: Any) -> int:
+        if isinstance(init, np.ndarray):
+            if self.n_init != "auto" and self.n_init != 1:
+                warnings.warn(
+                    "Explicit initial center position passed: performing only one init in KMeans instead of "
+                    f"n_init={self.n_init}.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            return 1
+        if self.n_init == "auto":
+            return 1 if isinstance(init, str) and init == "k-means++" else 10
+        return int(self.n_init)
+
+    def _start(
+        self, backend: Backend, data: Prepared, X: FloatArray, init: Any, rng: seeding.RandomState
+    ) -> FloatArray:
+        """Initial centers in the units of the blocks, as float64."""
+        if isinstance(init, str):
+            if init == "k-means++":
+                centers, _ = seeding.kmeans_plusplus(backend, data.blocks, self.n_clusters, rng, data.encoding)
+            else:
+                centers, _ = seeding.random_rows(data.blocks, self.n_clusters, rng, data.encoding)
+            return np.ascontiguousarray(centers, dtype=np.float64)
+        if callable(init):
+            init = check_init_centers(init(X, self.n_clusters, random_state=rng), X, self.n_clusters)
+        return data.scaled(init)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int32]:
+        """Compute the clusters and return the label of each row: ``fit(X).labels_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        labels : ndarray of int32, shape (n_samples,)
+        """
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Compute the clusters and return the distances of X to their centers: ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_clusters)
+        """
+        return self.fit(X, sample_weight=sample_weight)._distances(X)
+
+    # ---- use
+    def predict(self, X: Any) -> NDArray[np.int32]:
+        """Nearest center of each row, ties to the lowest index.
+
+        The label of a row does not depend on the rows beside it: batches of any size give the same labels, and for
+        the rows of the fit they are `labels_`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of int32, shape (n_samples,)
+        """
+        backend, blocks, _ = self._assigned(X, None)
+        del backend
+        return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
+
+    def transform(self, X: Any) -> Any:
+        """Distances (not squared) of each row to each center.
+
+        Computed of differences in float64 and rounded to the dtype of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_clusters)
+        """
+        return self._distances(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Opposite of the inertia of X: minus the weighted sum of squared distances to the nearest center.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            At most 0.
+        """
+        backend, blocks, centers = self._assigned(X, sample_weight)
+        inertia = total_inertia(backend, blocks, centers)
+        with np.errstate(over="ignore"):
+            return -float(np.ldexp(inertia, -2 * self._scale_exponent))
+
+    def _checked(self, X: Any) -> tuple[Backend, FloatArray, FloatArray]:
+        """Backend, scaled rows and scaled centers (float64) for a fitted model."""
+        check_is_fitted(self)
+        check_parameters("KMeans", backend=self.backend, precision=self.precision)
+        X = check_data(X, estimator=self, reset=False)
+        backend = get_backend(self.backend, self.precision)
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(backend, make_blocks(backend, X), X, "X", names)
+        centers = np.ldexp(self.cluster_centers_, self._scale_exponent).astype(np.float64)
+        return backend, scale_rows(X, self._scale_exponent), np.ascontiguousarray(centers)
+
+    def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
+        backend, X, centers = self._checked(X)
+        blocks = make_blocks(backend, X, check_sample_weight(sample_weight, X.shape[0]))
+        for rows in blocks:
+            backend.assign(rows, centers)
+        return backend, blocks, centers
+
+    def _distances(self, X: Any) -> FloatArray:
+        backend, X, centers = self._checked(X)
+        parts = [backend.transform(rows.dense(), centers) for rows in make_blocks(backend, X)]
+        distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return scale_rows(distances, -self._scale_exponent)
+
+    # ---- scikit-learn's protocols
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.cluster_centers_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def k_means(
+    X: Any,
+    n_clusters: int,
+    *,
+    sample_weight: Any = None,
+    init: Any = "k-means++",
+    n_init: Any = "auto",
+    max_iter: int = 300,
+    verbose: int = 0,
+    tol: float = 1e-4,
+    random_state: Any = None,
+    copy_x: bool = True,
+    algorithm: str = "lloyd",
+    return_n_iter: bool = False,
+    backend: str = "auto",
+    precision: str = "exact",
+) -> tuple[Any, ...]:
+    """K-means clustering as a function; see :class:`KMeans` for the parameters.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, backend, precision
+        As in :class:`KMeans`.
+    return_n_iter : bool, default=False
+        Also return the number of iterations.
+
+    Returns
+    -------
+    centers : ndarray of shape (n_clusters, n_features)
+    labels : ndarray of int32, shape (n_samples,)
+    inertia : float
+        Sum of weighted squared distances.
+    n_iter : int
+        Only if `return_n_iter`.
+
+    Examples
+    --------
+    >>> from gpukmeans import k_means
+    >>> centers, labels, inertia = k_means([[1.0], [2.0], [10.0], [11.0]], 2, random_state=0)
+    >>> labels, inertia
+    (array([1, 1, 0, 0], dtype=int32), 1.0)
+    """
+    check_parameters("k_means", return_n_iter=return_n_iter)
+    model = KMeans(
+        n_clusters=n_clusters,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        verbose=verbose,
+        tol=tol,
+        random_state=random_state,
+        copy_x=copy_x,
+        algorithm=algorithm,
+        backend=backend,
+        precision=precision,
+    ).fit(X, sample_weight=sample_weight)
+    result = (model.cluster_centers_, model.labels_, model.inertia_)
+    return (*result, model.n_iter_) if return_n_iter else result
+
+
+def kmeans_plusplus(
+    X: Any,
+    n_clusters: int,
+    *,
+    sample_weight: Any = None,
+    x_squared_norms: Any = None,
+    random_state: Any = None,
+    n_local_trials: int | None = None,
+    backend: str = "auto",
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Centers by greedy k-means++ [1]_, the same rows on every backend.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+        A row of weight 0 is never drawn.
+    x_squared_norms : Ignored
+        Accepted for scikit-learn's sake: distances are taken of differences.
+    random_state : int, RandomState instance, numpy Generator or None, default=None
+    n_local_trials : int, default=None
+        Rows drawn a step, of which the best is kept; None is ``2 + int(log(n_clusters))``.
+    backend : {'auto', 'numba', 'numpy'}, default='auto'
+
+    Returns
+    -------
+    centers : ndarray of shape (n_clusters, n_features)
+    indices : ndarray of int, shape (n_clusters,)
+        Row of X that each center is.
+
+    Notes
+    -----
+    Costs O(n_samples n_clusters n_features) for each trial. Ties between trials go to the first.
+
+    References
+    ----------
+    .. [1] D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> from gpukmeans import kmeans_plusplus
+    >>> centers, indices = kmeans_plusplus([[1.0], [2.0], [10.0], [11.0]], 2, random_state=0)
+    >>> indices
+    array([2, 1])
+    """
+    check_parameters("kmeans_plusplus", n_clusters=n_clusters, n_local_trials=n_local_trials, backend=backend)
+    check_parameters("kmeans_plusplus", random_state=random_state)
+    X = check_data(X)
+    check_enough_samples(X.shape[0], n_clusters)
+    device = get_backend(backend)
+    data = prepare(device, X, check_sample_weight(sample_weight, X.shape[0]), None)
+    rng = check_rng(random_state)
+    _, indices = seeding.kmeans_plusplus(device, data.blocks, n_clusters, rng, data.encoding, n_local_trials)
+    return seeding.take(make_blocks(device, X), indices), indices
+
+
+def _is_same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32], n_clusters: int) -> bool:
+    """Whether `others` is `labels` up to a renaming of the clusters."""
+    renamed = np.full(n_clusters, -1, dtype=np.int32)
+    renamed[labels] = others
+    return bool(np.array_equal(renamed[labels], others))
+
+
+def _in_user_units(data: Prepared, record: Iteration) -> Iteration:
+    inertia = None if record.inertia is None else data.unscaled_sq(record.inertia, weighted=True)
+    return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
+
+
+def _report(data: Prepared, verbose: bool, i: int, record: Iteration) -> None:
+    record = _in_user_units(data, record)
+    _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
+    if verbose:
+        print(f"Iteration {i}, inertia {record.inertia}.")
+
+
+def _print_end(data: Prepared, result: Result) -> None:
+    last = result.n_iter - 1
+    if result.strict:
+        print(f"Converged at iteration {last}: strict convergence.")
+    elif result.converged:
+        shift = data.unscaled_sq(result.history[-1].shift_sq)
+        print(f"Converged at iteration {last}: center shift {shift} within tolerance.")

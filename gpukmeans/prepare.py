@@ -1,0 +1,126 @@
+"""From checked input to what the loop works on: blocks of rows, scaled where needed, and how they are summed."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from . import exact
+from .backends.base import Backend, Rows, Summary
+from .exact import Encoding, Float64Array, FloatArray, Moments
+from .validation import refuse_non_finite
+
+SPARSE_BLOCK_VALUES = 1 << 20
+"""Values of a block of sparse rows once it is expanded: 8 MB in float64."""
+
+
+@dataclass
+class Prepared:
+    """A data set ready for the loop.
+
+    ``scale`` is the exponent of the power of two that the rows were multiplied by, ``weight_scale`` that of the
+    weights; both are 0 unless the data lies outside 2**-40 .. 2**40.
+    """
+
+    blocks: list[Rows]
+    n_samples: int
+    encoding: Encoding
+    summary: Summary
+    scale: int
+    weight_scale: int
+
+    def scaled(self, centers: FloatArray) -> Float64Array:
+        """Centers in the units of the blocks, as float64."""
+        return np.ascontiguousarray(np.ldexp(centers, self.scale), dtype=np.float64)
+
+    def unscaled(self, centers: FloatArray, dtype: Any) -> FloatArray:
+        """Centers in the user's units and in `dtype`."""
+        restored: FloatArray = np.ldexp(centers.astype(dtype), -self.scale)
+        return restored
+
+    def unscaled_sq(self, value: float, *, weighted: bool = False) -> float:
+        """A squared distance in the user's units; `weighted`: a sum of weighted ones."""
+        exponent = 2 * self.scale + (self.weight_scale if weighted else 0)
+        with np.errstate(over="ignore"):  # beyond float64 it is infinite, in the user's units as in truth
+            return float(np.ldexp(value, -exponent))
+
+
+def prepare(backend: Backend, X: FloatArray, sample_weight: Float64Array | None, feature_names: Any) -> Prepared:
+    """Look through the data once: refuse NaN and infinity, choose the scale and the integer codes."""
+    n_samples = X.shape[0]
+    blocks = make_blocks(backend, X, sample_weight)
+    summary = _summary(backend, blocks)
+    if not summary.finite:
+        refuse_non_finite(X, feature_names=feature_names)
+    scale = exact.scale_exponent(float(summary.peaks.max()))
+    weight_scale = 0 if sample_weight is None else exact.scale_exponent(float(sample_weight.max()))
+    if sample_weight is not None and weight_scale:
+        sample_weight = np.ldexp(sample_weight, weight_scale)
+    if scale or weight_scale:
+        X = scale_rows(X, scale)
+        blocks = make_blocks(backend, X, sample_weight)
+        summary = _summary(backend, blocks)
+    if sample_weight is None:
+        peaks, weight_peak = summary.peaks, None
+    else:
+        peaks = functools.reduce(np.maximum, [backend.weighted_peaks(rows) for rows in blocks])
+        weight_peak = float(sample_weight.max())
+    encoding = Encoding.for_peaks(peaks, weight_peak, n_samples, X.dtype)
+    return Prepared(blocks, n_samples, encoding, summary, scale, weight_scale)
+
+
+def mean_variance(backend: Backend, data: Prepared) -> float:
+    """Mean over the features of their variance (unweighted), which `tol` is relative to."""
+    codes = Moments.for_range(data.summary.low, data.summary.high, data.n_samples)
+    sums = [backend.moments(rows, codes) for rows in data.blocks]
+    first = functools.reduce(operator.add, [a for a, _ in sums])
+    second = functools.reduce(operator.add, [b for _, b in sums])
+    return codes.mean_variance(first, second, data.n_samples)
+
+
+def make_blocks(backend: Backend, X: FloatArray, sample_weight: Float64Array | None = None) -> list[Rows]:
+    """One block for an array; blocks of rows for a sparse matrix, each expanded only while it is worked on."""
+    return [
+        backend.rows(X[low:high], None if sample_weight is None else sample_weight[low:high], low)
+        for low, high in _ranges(X)
+    ]
+
+
+def _ranges(X: FloatArray) -> Iterator[tuple[int, int]]:
+    n_samples, n_features = X.shape
+    size = max(1, SPARSE_BLOCK_VALUES // n_features) if sparse.issparse(X) else n_samples
+    for low in range(0, n_samples, size):
+        yield low, min(low + size, n_samples)
+
+
+def _summary(backend: Backend, blocks: list[Rows]) -> Summary:
+    return functools.reduce(operator.or_, [backend.summary(rows) for rows in blocks])
+
+
+def check_finite(backend: Backend, blocks: list[Rows], X: FloatArray, name: str, feature_names: Any = None) -> None:
+    """Refuse NaN and infinity in rows that are only to be assigned."""
+    if not _summary(backend, blocks).finite:
+        refuse_non_finite(X, name=name, feature_names=feature_names)
+
+
+def scale_rows(X: FloatArray, exponent: int) -> FloatArray:
+    """X times 2**exponent in its own dtype: a copy, and exact; X itself for exponent 0.
+
+    A value that overflows becomes infinite. That happens only for a row that is so far from all centers that its
+    distances are equal, and infinity says the same.
+    """
+    if exponent == 0:
+        return X
+    with np.errstate(over="ignore", under="ignore"):
+        if sparse.issparse(X):
+            scaled = X.copy()
+            scaled.data = np.ldexp(X.data, exponent)
+            return scaled
+        result: FloatArray = np.ldexp(X, exponent)
+        return result

@@ -1,0 +1,120 @@
+"""Where the centers start: k-means++, random rows, given centers, or a callable. Draws are scikit-learn's.
+
+References
+----------
+.. [1] D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import exact
+from .backends.base import Backend, Rows
+from .exact import Encoding, FixedPoint, FloatArray
+
+RandomState = np.random.RandomState | np.random.Generator
+
+
+def kmeans_plusplus(
+    backend: Backend,
+    blocks: Sequence[Rows],
+    n_clusters: int,
+    rng: RandomState,
+    encoding: Encoding,
+    n_local_trials: int | None = None,
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Greedy k-means++: each next center is the best of some rows drawn with probability ``w D``.
+
+    Potentials are integers, so their prefix sums, and with them the drawn rows, are the same on every backend. Their
+    exponent is renewed at every step: after an outlier has become a center, what is left still has all its bits.
+
+    Returns
+    -------
+    centers : ndarray in the dtype of X, shape (n_clusters, n_features)
+    indices : ndarray of intp, shape (n_clusters,)
+    """
+    n_samples = sum(rows.n_samples for rows in blocks)
+    n_trials = 2 + int(np.log(n_clusters)) if n_local_trials is None else n_local_trials
+    indices = np.empty(n_clusters, dtype=np.intp)
+    indices[0] = _first_row(blocks, n_samples, float(rng.uniform()), encoding)
+    centers = np.empty((n_clusters, blocks[0].data.shape[1]), dtype=blocks[0].data.dtype)
+    centers[0] = take(blocks, indices[:1])[0]
+    for k in range(1, n_clusters):
+        peak = max(backend.seed_update(rows, centers[k - 1], first=k == 1) for rows in blocks)
+        code = FixedPoint.for_peaks(peak, n_samples)
+        draws = np.atleast_1d(rng.uniform(size=n_trials))
+        candidates = _draw(backend, blocks, draws, code)
+        rows_drawn = take(blocks, candidates)
+        potentials = [0] * n_trials
+        for rows in blocks:
+            potentials = [a + b for a, b in zip(potentials, backend.seed_trials(rows, rows_drawn, code), strict=True)]
+        best = potentials.index(min(potentials))
+        indices[k], centers[k] = candidates[best], rows_drawn[best]
+    for rows in blocks:
+        rows.closest = None
+    return centers, indices
+
+
+def random_rows(
+    blocks: Sequence[Rows], n_clusters: int, rng: RandomState, encoding: Encoding
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """`n_clusters` different rows, drawn with probability proportional to their weight."""
+    n_samples = sum(rows.n_samples for rows in blocks)
+    weights = _sample_weight(blocks)
+    if weights is None:
+        p = np.full(n_samples, 1 / n_samples)
+    else:
+        code = encoding.weights
+        p = weights / code.decode(code.high(weights).sum(), code.low(weights).sum())
+    indices = rng.choice(n_samples, size=n_clusters, replace=False, p=p).astype(np.intp)
+    return take(blocks, indices), indices
+
+
+def take(blocks: Sequence[Rows], indices: Sequence[int] | NDArray[np.intp]) -> FloatArray:
+    """Rows by their index in the whole data set, as an array in the dtype of X."""
+    starts = [rows.start for rows in blocks]
+    taken = []
+    for index in indices:
+        rows = blocks[int(np.searchsorted(starts, index, side="right")) - 1]
+        row = rows.data[int(index) - rows.start]
+        taken.append(row if isinstance(row, np.ndarray) else row.toarray()[0])
+    return np.ascontiguousarray(taken, dtype=blocks[0].data.dtype)
+
+
+def _sample_weight(blocks: Sequence[Rows]) -> NDArray[np.float64] | None:
+    weights = [rows.sample_weight for rows in blocks if rows.sample_weight is not None]
+    return np.concatenate(weights) if weights else None
+
+
+def _first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encoding) -> int:
+    """Row drawn with probability proportional to its weight: what one draw of ``rng.choice`` would give."""
+    weights = _sample_weight(blocks)
+    if weights is None:
+        return exact.sample_index(u, n_samples)
+    prefix = np.cumsum(encoding.weights.high(weights))
+    return int(np.searchsorted(prefix, exact.sample_index(u, int(prefix[-1])), side="right"))
+
+
+def _draw(
+    backend: Backend, blocks: Sequence[Rows], draws: NDArray[np.float64], code: FixedPoint
+) -> list[int]:
+    """Row for each draw u: the first whose prefix sum of potentials exceeds u times their total."""
+    totals = [backend.seed_total(rows, code) for rows in blocks]
+    ends = list(accumulate(totals))
+    if ends[-1] == 0:  # every row lies on a center already: as scikit-learn, the first that counts
+        weights = _sample_weight(blocks)
+        return [0 if weights is None else int(np.flatnonzero(weights > 0)[0])] * len(draws)
+    values = [exact.sample_index(float(u), ends[-1]) for u in draws]
+    found = [-1] * len(values)
+    for rows, end, total in zip(blocks, ends, totals, strict=True):
+        here = [t for t, value in enumerate(values) if end - total <= value < end]
+        if here:
+            local = backend.seed_find(rows, code, [values[t] - (end - total) for t in here])
+            for t, row in zip(here, local, strict=True):
+                found[t] = rows.start + row
+    return found
