@@ -25,7 +25,7 @@ DATA_EXTENSIONS = (".npy", ".npz", ".csv", ".parquet")
 LABEL_EXTENSIONS = (".npy", ".csv", ".txt")
 
 # All that NumPy's header reader and zipfile raise on bytes that are not what they seem.
-_CORRUPT = (
+CORRUPT = (
     ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError, SyntaxError, EOFError, OSError,
     struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -137,8 +137,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename == str(temporary):
-            error.filename, error.filename2 = os.fspath(path), None
+        if error.errno is not None:  # the message is to name the file that was asked for
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)  # after the rename there is nothing of this name
@@ -253,7 +253,7 @@ def _read_npy(file: Path) -> np.ndarray:
             return np.memmap(file, dtype, "r", offset, shape, "F" if fortran_order else "C")
         except DataFileError as error:
             raise DataFileError(f"{file} {error}.") from None
-        except _CORRUPT as error:
+        except CORRUPT as error:
             raise DataFileError(f"{file} is not a .npy file, or it is corrupt.") from error
 
 
@@ -265,7 +265,7 @@ def _read_npz(file: Path, name: str, n_dims: int) -> np.ndarray:
                 return _read_member(archive, name, n_dims)
         except DataFileError as error:
             raise DataFileError(f"{file} {error}.") from None
-        except _CORRUPT as error:
+        except CORRUPT as error:
             raise DataFileError(f"{file} is not a .npz file, or it is truncated or corrupt.") from error
 
 

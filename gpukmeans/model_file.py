@@ -16,13 +16,12 @@ import math
 import os
 import warnings
 import zipfile
-import zlib
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data_files import atomic_write, write_npy
+from .data_files import CORRUPT, atomic_write, write_npy
 from .errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -192,11 +191,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nd
                 return header, arrays
         except ModelFileError as error:
             raise ModelFileError(f"{os.fspath(path)} {error}.") from None
-        except (
-            ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, EOFError,
-            OSError, MemoryError, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
-            # All that zipfile and json raise on bytes that are not what they seem.
+        except (AttributeError, MemoryError, *CORRUPT) as error:
             raise ModelFileError(f"{os.fspath(path)} is truncated or corrupt.") from error
 
 

@@ -171,12 +171,13 @@ class NumbaBackend(Backend):
         n, d = X.shape
         n_clusters = len(centers)
         with np.errstate(over="ignore", invalid="ignore"):
-            shift = centers.mean(axis=0)  # any shift gives the same labels; this one keeps the scores small
+            # any shift gives the same labels; this one keeps the scores small
+            shift = centers.mean(axis=0).astype(X.dtype)
             group = k.choose_group(n_clusters)
             n_groups = -(-n_clusters // group)
             packed = np.zeros((n_groups, d, group), dtype=np.float32)
             half = np.empty(n_groups * group, dtype=np.float32)
-            norm = k.pack_centers(centers, shift, packed, half, np.empty(n_clusters, dtype=np.int64))
+            norm = k.pack_centers(centers, shift.astype(np.float64), packed, half, np.empty(n_clusters, dtype=np.int64))
             bound = exact.score_bound(d, norm, chain=exact.CHAIN)
             bound32 = np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
         if self.precision != "exact":

@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 
 from ..exact import CHAIN
-from ._simd import GROUPS, TILE, make_score_tile
+from ._simd import GROUPS, LANES, TILE, make_pack_tile, make_score_tile
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
@@ -27,6 +27,8 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
         return nb.njit(nogil=True, error_model="numpy", **options)(function)
 
 
+_pack32 = make_pack_tile(double=False)
+_pack64 = make_pack_tile(double=True)
 _score6 = make_score_tile(6, chained=False)
 _score4 = make_score_tile(4, chained=False)
 _score6_chained = make_score_tile(6, chained=True)
@@ -197,7 +199,7 @@ def _assign(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
-    bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
+    shift: in the dtype of X, so that x - shift is rounded once. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
     sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
     """
     n_features = X.shape[1]
@@ -213,10 +215,19 @@ def _assign(  # type: ignore[no-untyped-def]
     tiny = np.float32(2.0**-60)  # squares that vanish
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
+        packed_features = 0
+        if m == TILE and n_features >= LANES:
+            n_chunks = n_features // LANES
+            packed_features = n_chunks * LANES
+            address = X[start:].ctypes.data
+            if X.itemsize == 8:
+                _pack64(address, X.strides[0], shift.ctypes.data, tile.ctypes.data, n_chunks)
+            else:
+                _pack32(address, X.strides[0], shift.ctypes.data, tile.ctypes.data, n_chunks)
         for i in range(m):
             x = X[start + i]
-            for j in range(n_features):
-                tile[j, i] = np.float32(np.float64(x[j]) - shift[j])
+            for j in range(packed_features, n_features):
+                tile[j, i] = np.float32(x[j] - shift[j])
         norm[:] = 0
         for j in range(n_features):
             for i in range(TILE):

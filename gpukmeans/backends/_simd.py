@@ -1,6 +1,6 @@
 """The fast pass of the CPU in registers: score a tile of rows against all centers, keep the two smallest.
 
-Rows lie in the SIMD lanes (a tile is n_features x TILE float32), centers are packed `group` at a time; VECTORS x group
+`make_pack_tile` transposes rows into a tile, `make_score_tile` scores it. Rows lie in the SIMD lanes (a tile is n_features x TILE float32), centers are packed `group` at a time; VECTORS x group
 vectors of scores are accumulated in registers and no matrix of distances is ever written. LLVM vector code is
 emitted directly, because LLVM's own vectoriser does not block for registers.
 
@@ -148,4 +148,56 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
         return types.void(*[types.intp] * 8), codegen
 
     kernel: Callable[..., None] = score_tile
+    return kernel
+
+
+def make_pack_tile(double: bool) -> Callable[..., None]:
+    """Numba intrinsic ``(rows, row_bytes, shift, tile, n_chunks)``: tile = (rows - shift) transposed, as float32.
+
+    rows: TILE rows `row_bytes` apart, of float64 if `double`, else float32; shift: (n_features,) of the same type;
+    tile: (n_features, TILE) float32. Handles ``n_chunks * LANES`` features, LANES x LANES values at a time in registers.
+    """
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    scalar = ir.DoubleType() if double else ir.FloatType()
+    source, target = ir.VectorType(scalar, LANES), ir.VectorType(ir.FloatType(), LANES)
+    size = 8 if double else 4
+    mask_type = ir.VectorType(i32, LANES)
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        rows, row_bytes, shift, tile, n_chunks = args
+
+        def load(base: Any) -> Any:
+            return b.load(b.inttoptr(base, source.as_pointer()), align=4)
+
+        with cgutils.for_range(b, n_chunks) as chunks:
+            offset = b.mul(chunks.index, ir.Constant(i64, LANES * size))
+            chunk_shift = load(b.add(shift, offset))
+            chunk_tile = b.add(tile, b.mul(chunks.index, ir.Constant(i64, LANES * TILE * 4)))
+            with cgutils.for_range(b, ir.Constant(i64, VECTORS)) as groups:
+                first = b.add(b.add(rows, offset), b.mul(b.mul(groups.index, ir.Constant(i64, LANES)), row_bytes))
+                block = []
+                for r in range(LANES):
+                    x = b.fsub(load(b.add(first, b.mul(row_bytes, ir.Constant(i64, r)))), chunk_shift)
+                    block.append(b.fptrunc(x, target) if double else x)
+                bit = 1
+                while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
+                    keep = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
+                    take = [lane ^ bit if not lane & bit else LANES + lane for lane in range(LANES)]
+                    for r in range(LANES):
+                        if not r & bit:
+                            even, odd = block[r], block[r | bit]
+                            block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
+                            block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
+                    bit *= 2
+                column = b.add(chunk_tile, b.mul(groups.index, ir.Constant(i64, LANES * 4)))
+                for r in range(LANES):
+                    pointer = b.inttoptr(b.add(column, ir.Constant(i64, r * TILE * 4)), target.as_pointer())
+                    b.store(block[r], pointer, align=4)
+        return context.get_dummy_value()
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pack_tile(typing: Any, rows: Any, row_bytes: Any, shift: Any, tile: Any, n_chunks: Any) -> Any:
+        return types.void(*[types.intp] * 5), codegen
+
+    kernel: Callable[..., None] = pack_tile
     return kernel

@@ -1,0 +1,59 @@
+"""How the command line speaks: lines on stderr, results on stdout, progress on a terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["phase", "printable", "say", "show", "show_warning", "write"]
+
+
+def printable(text: str) -> str:
+    """Give the text in one line, and without what steers a terminal: it may come from a stranger's file."""
+    text = " ".join(text.split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def say(line: str) -> None:
+    """Print a line on stderr."""
+    Console(stderr=True).print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def write(text: str) -> None:
+    """Print a text on stdout as it is."""
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Print a warning as one line on stderr; stands in for ``warnings.showwarning``."""
+    say(f"gpukmeans: warning: {message}")
+
+
+def show(pairs: dict[str, Any]) -> None:
+    """Print results on stdout: a table on a terminal, lines elsewhere."""
+    texts = {printable(key): printable(str(value)) for key, value in pairs.items()}
+    if not sys.stdout.isatty():
+        for key, text in texts.items():
+            write(f"{key}: {text}")
+        return
+    table = Table(show_header=False)
+    for key, text in texts.items():
+        table.add_row(key, text)
+    Console(markup=False, highlight=False).print(table)
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Show on stderr that something long is going on and for how long, if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield

@@ -1,0 +1,310 @@
+"""The command line: demo, fit, predict, info, doctor.
+
+Exit codes: 0, 1 for a failure, 2 for a bad call, 130 for Ctrl-C. An error is one line on stderr. Results go
+to stdout, as a table on a terminal and as ``key: value`` lines elsewhere; progress shows on a terminal only.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ._terminal import phase, say, show, show_warning, write
+from .errors import DataFileError, GpuKMeansError
+
+# Typer's own errors: of click, which by the version of Typer is a package beside it or a part of it.
+_BadCall: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_FAILURES = (GpuKMeansError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="gpukmeans",
+    help="Exact k-means: the same answer on every backend.",
+    epilog="An error is one line on stderr; add --debug to any command for the traceback and the log. "
+    "Exit codes: 0, 1 for a failure, 2 for a bad call. "
+    "Example: gpukmeans fit data.npy -k 8 -o model.npz",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_DATA_HELP = "Table of numbers: .npy, .npz (or FILE.npz:NAME), .csv, .parquet."
+_LABELS_HELP = "labels: .npy, .csv or .txt."
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line with `args` (None: those of the process), and give the exit code."""
+    args = sys.argv[1:] if args is None else list(args)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.WARNING)
+        logging.getLogger("gpukmeans").setLevel(logging.DEBUG)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            try:
+                with typer.main.get_command(app).make_context("gpukmeans", args) as context:
+                    context.command.invoke(context)
+            except typer.Exit:  # after --help and --version
+                pass
+        sys.stdout.flush()
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        say("gpukmeans: interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; nothing is wrong, but Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (_BadCall, *_FAILURES) as error:
+        if debug:
+            traceback.print_exc()
+        say(f"gpukmeans: error: {_message(error)}")
+        return _exit_code(error)
+
+
+def _exit_code(error: BaseException) -> int:
+    """Give 2 for a bad call and 1 for a failure."""
+    # By name: this package and scikit-learn have one each, and neither needs to have been imported.
+    bad_value = any(c.__name__ == "InvalidParameterError" for c in type(error).__mro__)
+    return 2 if bad_value or isinstance(error, _BadCall) else 1
+
+
+def _message(error: BaseException) -> str:
+    """Give the message of an error in one line."""
+    if isinstance(error, _BadCall):
+        return str(error.format_message())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+
+
+def _checked(hint: str, check: Callable[[Any], T], path: Any) -> T:
+    """Give ``check(path)``; what is wrong with a path that was passed is a bad call."""
+    try:
+        return check(path)
+    except (DataFileError, OSError) as error:
+        raise typer.BadParameter(_message(error), param_hint=hint) from None
+
+
+def _check_output(hint: str, path: Path) -> None:
+    """Refuse, before the work, a place where nothing can be written."""
+    folder = Path(os.path.realpath(path)).parent
+    if path.is_dir() or not folder.is_dir():
+        reason = "is a directory" if path.is_dir() else f"the directory {folder} does not exist"
+        raise typer.BadParameter(f"{path}: {reason}", param_hint=hint)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        write(f"gpukmeans {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: gpukmeans fit data.npy -k 8 -o model.npz --labels labels.csv --seed 0")
+def fit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)],
+    n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Number of clusters.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file to write.")],
+    init: Annotated[str, typer.Option(help="k-means++, random, or a file of start centers.")] = "k-means++",
+    n_init: Annotated[str, typer.Option(help="Number of starts, or auto.")] = "auto",
+    max_iter: Annotated[int, typer.Option(help="Most iterations of one start.")] = 300,
+    tol: Annotated[float, typer.Option(help="Shift of the centers, relative, that ends a fit.")] = 1e-4,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random numbers.")] = None,
+    algorithm: Annotated[str, typer.Option(help="lloyd or elkan; the answer is the same.")] = "lloyd",
+    backend: Annotated[str, typer.Option(help="auto, or one that `gpukmeans doctor` lists.")] = "auto",
+    precision: Annotated[str, typer.Option(help="exact, or a cheaper one.")] = "exact",
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")
+    ] = None,
+) -> None:
+    """Cluster the rows of DATA and write a model file."""
+    from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
+
+    _checked("DATA", check_data_path, data)
+    _check_output("-o", output)
+    if labels is not None:
+        _checked("--labels", check_labels_path, labels)
+        _check_output("--labels", labels)
+    if weights is not None:
+        _checked("--weights", check_data_path, weights)
+    start: Any = init if init in ("k-means++", "random") else _checked("--init", check_data_path, init)
+
+    from . import model_file
+    from .kmeans import KMeans
+    from .validation import check_parameters
+
+    n_starts: str | int = int(n_init) if n_init.isdecimal() else n_init
+    model = KMeans(
+        n_clusters, n_init=n_starts, max_iter=max_iter, tol=tol, random_state=seed, algorithm=algorithm,
+        backend=backend, precision=precision,
+    )  # fmt: skip
+    check_parameters("KMeans", **model.get_params(deep=False))
+    with phase("reading"):
+        X = read_data(data)
+        sample_weight = None if weights is None else read_weights(weights)
+        model.set_params(init=start if isinstance(start, str) else read_data(init))
+    if n_clusters > len(X):
+        raise typer.BadParameter(
+            f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k"
+        )
+    begin = time.perf_counter()
+    with phase("fitting"):
+        model.fit(X, sample_weight=sample_weight)
+    seconds = time.perf_counter() - begin
+    with phase("writing"):
+        if labels is not None:
+            write_labels(labels, model.labels_)
+        model_file.save(model, output, labels=False)
+    show(
+        {
+            "model": output,
+            **({} if labels is None else {"labels": labels}),
+            "rows": len(X),
+            "features": X.shape[1],
+            "clusters": n_clusters,
+            "iterations": model.n_iter_,
+            "inertia": model.inertia_,
+            "backend": model.backend_,
+            "rechecked rows": model.n_rechecked_,
+            "seconds": f"{seconds:.3f}",
+        }
+    )
+
+
+@app.command(epilog="Example: gpukmeans predict model.npz new.npy -o labels.csv")
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that `fit` wrote.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="LABELS", help=f"Where to write the {_LABELS_HELP}")
+    ],
+    backend: Annotated[str | None, typer.Option(help="Another backend than the model's.")] = None,
+) -> None:
+    """Write the cluster of each row of DATA."""
+    from .data_files import check_data_path, check_labels_path, read_data, write_labels
+
+    _checked("MODEL", os.stat, model)
+    _checked("DATA", check_data_path, data)
+    _checked("-o", check_labels_path, output)
+    _check_output("-o", output)
+    from . import model_file
+
+    with phase("reading"):
+        kmeans = model_file.load(model)
+        X = read_data(data)
+    if backend is not None:
+        kmeans.set_params(backend=backend)
+    with phase("predicting"):
+        labels = kmeans.predict(X)
+    with phase("writing"):
+        write_labels(output, labels)
+    show({"labels": output, "rows": len(labels)})
+
+
+@app.command(epilog="Example: gpukmeans info model.npz --json")
+def info(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that `fit` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole header as JSON.")] = False,
+) -> None:
+    """Show what a model file holds."""
+    from . import model_file
+
+    _checked("MODEL", os.stat, model)
+    header = model_file.inspect(model)
+    if as_json:
+        write(json.dumps(header, indent=2))
+        return
+    arrays, fitted, names = header["arrays"], header["fitted"], header["feature_names_in_"]
+    centers, labels = arrays["cluster_centers"], arrays.get("labels")
+    left_out = {name: f"{what} (not saved)" for name, what in header["left_out"].items()}
+    given = {"init": "array (saved)"} if "init" in arrays else {}
+    show(
+        {
+            "file": model,
+            "class": header["class"],
+            "written by": f"gpukmeans {header['gpukmeans']}",
+            "clusters": centers["shape"][0],
+            "features": centers["shape"][1],
+            **({} if names is None else {"feature names": ", ".join(names)}),
+            "dtype": "float32" if centers["dtype"] == "<f4" else "float64",
+            "iterations": fitted["n_iter_"],
+            "inertia": fitted["inertia_"],
+            "backend": fitted["backend_"],
+            "rechecked rows": fitted["n_rechecked_"],
+            "labels": "not saved" if labels is None else f"{labels['shape'][0]} rows",
+            **{f"parameter {name}": value for name, value in (header["params"] | given | left_out).items()},
+        }
+    )
+
+
+@app.command(epilog="Example: gpukmeans doctor")
+def doctor() -> None:
+    """Show what is installed, which backends work, and what to do about the others."""
+    from .doctor import examine
+
+    with phase("looking"):
+        report = examine()
+    extras = {
+        f"extra {extra.name}": f"installed ({extra.purpose})"
+        if not extra.missing
+        else f"not installed ({extra.purpose}): {extra.install}"
+        for extra in report.extras
+    }
+    show(
+        {
+            **report.versions,
+            "platform": report.platform,
+            "threads": f"{report.n_threads} of {report.n_cpus} processors",
+            **{f"backend {name}": why or "works" for name, why in report.backends.items()},
+            "cache": report.cache_problem or report.cache_directory or "not needed",
+            **extras,
+        }
+    )
+
+
+@app.command(epilog="Example: gpukmeans demo --output picture.png")
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PNG", help="Picture to write.")] = Path(
+        "gpukmeans-demo.png"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: a look, no measurement.")] = False,
+) -> None:
+    """Compress a photograph to 64 colours, then race scikit-learn on a million rows."""
+    from . import demo as jobs
+
+    _check_output("--output", output)
+    with phase("compiling"):
+        compiling = jobs.warm_up()
+    with phase("compressing the photograph"):
+        photograph = jobs.compress_photograph(output, quick=quick)
+    write(f"Compiling, or loading what was compiled: {compiling:.2f} s, not counted below.")
+    write(f"The picture is {output}: the original left, the compressed one right.")
+    show(photograph.summary())
+    with phase("racing scikit-learn"):
+        race = jobs.race_scikit_learn(quick=quick)
+    show(race.summary())

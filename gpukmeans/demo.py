@@ -1,0 +1,159 @@
+"""The two jobs of ``gpukmeans demo``: compress a photograph, and race scikit-learn on blobs."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .data_files import atomic_write
+from .datasets import make_blobs
+
+if TYPE_CHECKING:
+    from .kmeans import KMeans
+
+__all__ = ["Compression", "Race", "compress_photograph", "race_scikit_learn", "warm_up"]
+
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What became of the photograph; the error is the mean over pixels and channels, colours in [0, 1]."""
+
+    n_pixels: int
+    n_colours: int
+    n_iter: int
+    seconds: float
+    mean_sq_error: float
+
+    def summary(self) -> dict[str, str]:
+        """Give what the demo prints."""
+        return {
+            "pixels": str(self.n_pixels),
+            "colours": str(self.n_colours),
+            "iterations": str(self.n_iter),
+            "fit": f"{self.seconds:.3f} s",
+            "mean squared error": f"{self.mean_sq_error:.6f} (colours from 0 to 1)",
+        }
+
+
+@dataclass(frozen=True)
+class Race:
+    """Both fits of the same data from the same start; seconds are medians of interleaved fits."""
+
+    shape: tuple[int, int]
+    n_clusters: int
+    seconds: tuple[float, float]
+    inertia: tuple[float, float]
+    n_iter: tuple[int, int]
+    n_different: int
+
+    def summary(self) -> dict[str, str]:
+        """Give what the demo prints."""
+        (ours, theirs), (n_samples, n_features) = self.seconds, self.shape
+        equal = f"{n_samples - self.n_different} of {n_samples}"
+        if self.n_different:
+            equal += (
+                f"; {self.n_different} differ: rows about as near to two centers, where scikit-learn's "
+                "float32 rounding decides otherwise (or ends the fit an iteration earlier or later)"
+            )
+        return {
+            "blobs": f"{n_samples} x {n_features} float32, {self.n_clusters} clusters, same start",
+            "gpukmeans": f"{ours:.3f} s, {self.n_iter[0]} iterations, inertia {self.inertia[0]!r}",
+            "scikit-learn": f"{theirs:.3f} s, {self.n_iter[1]} iterations, inertia {self.inertia[1]!r}",
+            "ratio": f"{theirs / ours:.1f} (medians of {_ROUNDS} fits each, run in turn)",
+            "equal labels": equal,
+        }
+
+
+def warm_up() -> float:
+    """Compile what both jobs need, on a few rows; give the seconds that it took."""
+    start = time.perf_counter()
+    for n_features in (3, 16):
+        X, _ = make_blobs(2000, n_features, centers=8, random_state=0, dtype=np.float32)
+        _kmeans(n_clusters=8, random_state=0, max_iter=3).fit(X)
+    return time.perf_counter() - start
+
+
+def compress_photograph(output: str | os.PathLike[str], *, quick: bool = False) -> Compression:
+    """Reduce scikit-learn's china.jpg to 64 colours, and write it as a PNG beside the original.
+
+    Parameters
+    ----------
+    output : str or path-like
+        The PNG file: the original left, the compressed picture right.
+    quick : bool, default=False
+        Whether to take a 64th of the pixels and 16 colours.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    photograph = load_sample_image("china.jpg")
+    n_colours = 64
+    if quick:
+        photograph, n_colours = photograph[::8, ::8], 16
+    X = np.ascontiguousarray(photograph.reshape(-1, 3), dtype=np.float32) / np.float32(255)
+    start = time.perf_counter()
+    model = _kmeans(n_clusters=n_colours, random_state=0).fit(X)
+    seconds = time.perf_counter() - start
+
+    compressed = model.cluster_centers_[model.labels_]
+    pixels = np.rint(compressed * 255).astype(np.uint8).reshape(photograph.shape)
+    with atomic_write(output) as file:
+        Image.fromarray(np.hstack([photograph, pixels])).save(file, format="PNG")
+    error = float(np.mean((X - compressed) ** 2, dtype=np.float64))
+    return Compression(len(X), n_colours, model.n_iter_, seconds, error)
+
+
+def race_scikit_learn(*, quick: bool = False) -> Race:
+    """Fit a million rows with gpukmeans and with scikit-learn, in turn, from the same start.
+
+    Parameters
+    ----------
+    quick : bool, default=False
+        Whether to take 20,000 rows and 8 clusters.
+    """
+    from sklearn.cluster import KMeans as ScikitLearn
+
+    n_samples, n_clusters = (20_000, 8) if quick else (1_000_000, 64)
+    X, _ = make_blobs(n_samples, 16, centers=n_clusters, random_state=0, dtype=np.float32)
+    start = X[np.random.default_rng(0).choice(n_samples, n_clusters, replace=False)]
+    same: dict[str, Any] = {
+        "n_clusters": n_clusters,
+        "init": start,
+        "n_init": 1,
+        "max_iter": 100,
+        "tol": 1e-4,
+    }
+    contestants: list[Callable[[], Any]] = [
+        lambda: _kmeans(**same),
+        lambda: ScikitLearn(algorithm="lloyd", **same),
+    ]
+    for make in contestants:
+        make().fit(X[:5000])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    models: list[Any] = [None, None]
+    for _ in range(_ROUNDS):
+        for i, make in enumerate(contestants):
+            begin = time.perf_counter()
+            models[i] = make().fit(X)
+            seconds[i].append(time.perf_counter() - begin)
+    ours, theirs = models
+    return Race(
+        shape=X.shape,
+        n_clusters=n_clusters,
+        seconds=(statistics.median(seconds[0]), statistics.median(seconds[1])),
+        inertia=(float(ours.inertia_), float(theirs.inertia_)),
+        n_iter=(int(ours.n_iter_), int(theirs.n_iter_)),
+        n_different=int(np.count_nonzero(ours.labels_ != theirs.labels_)),
+    )
+
+
+def _kmeans(**params: Any) -> "KMeans":
+    from .kmeans import KMeans
+
+    return KMeans(**params)
