@@ -36,6 +36,7 @@ CHAIN = 128
 U32 = 2.0**-24  # half a unit in the last place of float32, relative
 U64 = 2.0**-53
 
+_OVERFLOW_NORM = 2.0**55  # largest |c'| for which no product of the float32 pass can overflow
 _SAFE_EXPONENT = 40  # data within 2**-40 .. 2**40 is used as it is
 _MAX_EXPONENT = 1000  # 2**1000 is the largest power that we multiply by
 
@@ -178,9 +179,7 @@ def _bound_terms(n_features: int, centers_norm: float, roundings: int, unit: flo
     }
 
 
-def score_bound(
-    n_features: int, centers_norm: float, *, chain: int | None = None, unit: float = U32
-) -> ScoreBound:
+def score_bound(n_features: int, centers_norm: float, *, chain: int | None = None, unit: float = U32) -> ScoreBound:
     r"""Bound of the fast pass: the label is certified where ``second - best > 2 E(x)``.
 
     The fast pass works on data minus a common shift (any shift: it changes no label), ``x'`` and ``c'`` rounded to
@@ -218,10 +217,15 @@ def score_bound(
     3. *Underflow*, also when subnormals are flushed to zero: each of the d + 4 results may be off by ``2**-126``, and
        each ``x'_j`` or ``c'_j`` by as much, times the other: ``8 (d + 4) 2**-126 (1 + |c'| + |x'|)``.
 
+    4. *Overflow.* From ``|c'| = 2**55`` on a float32 score could be infinite without being the largest: nothing is
+       certified. (The same happens by itself for a row beyond 2**64, whose norm overflows.)
+
     A factor 1.002 covers second-order terms and the evaluation of the bound and of ``second - best`` in float32.
     No constant can be shaved: with 0.7 E, adversarial rows are labelled wrongly from d = 128 on. An infinity or a
     NaN in the comparison leaves the row open, never certified, because it is written as a difference.
     """
+    if not centers_norm <= _OVERFLOW_NORM:
+        return ScoreBound(math.inf, 0.0, 0.0)
     steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
     terms = _bound_terms(n_features, centers_norm, steps + 4, unit)
     return ScoreBound(

@@ -32,9 +32,7 @@ from .validation import (
 _log = logging.getLogger("gpukmeans")
 
 
-class KMeans(
-    SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
-):
+class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """K-means clustering, exact: the same bits on every backend.
 
     A replacement of :class:`sklearn.cluster.KMeans`: same parameters and attributes and, with the same
@@ -212,8 +210,7 @@ class KMeans(
             if self.verbose:
                 _print_end(data, result)
             if best is None or (
-                result.inertia < best.inertia
-                and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
+                result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
             ):
                 best = result
         assert best is not None

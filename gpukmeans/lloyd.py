@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,9 +109,7 @@ def fit_lloyd(
         shift_sq = exact.shift_sq(moved_to, centers)
         stale = not np.array_equal(moved_to, centers)
         centers = moved_to
-        history.append(
-            Iteration(shift_sq, partial.n_moved, partial.n_rechecked, time.perf_counter() - began, inertia)
-        )
+        history.append(Iteration(shift_sq, partial.n_moved, partial.n_rechecked, time.perf_counter() - began, inertia))
         if on_iteration is not None:
             on_iteration(i, history[-1])
         strict = partial.n_moved == 0
@@ -192,7 +190,7 @@ def _relocate(
         x = (row if isinstance(row, np.ndarray) else row.toarray()[0]).astype(np.float64)
         w = None if rows.sample_weight is None else rows.sample_weight[i : i + 1]
         y = x if w is None else w * x
-        limbs = [(partial.sums, encoding.features.high(y))]
+        limbs: list[tuple[exact.Int64Array, Any]] = [(partial.sums, encoding.features.high(y))]
         if partial.sums_low is not None:
             limbs.append((partial.sums_low, encoding.features.low(y)))
         if w is None or partial.weights_low is None:

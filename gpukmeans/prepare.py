@@ -119,8 +119,8 @@ def scale_rows(X: FloatArray, exponent: int) -> FloatArray:
         return X
     with np.errstate(over="ignore", under="ignore"):
         if sparse.issparse(X):
-            scaled = X.copy()
-            scaled.data = np.ldexp(X.data, exponent)
-            return scaled
+            scaled: Any = X.copy()
+            scaled.data = np.ldexp(scaled.data, exponent)
+            return scaled  # type: ignore[no-any-return]
         result: FloatArray = np.ldexp(X, exponent)
         return result

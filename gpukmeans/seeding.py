@@ -100,9 +100,7 @@ def _first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encod
     return int(np.searchsorted(prefix, exact.sample_index(u, int(prefix[-1])), side="right"))
 
 
-def _draw(
-    backend: Backend, blocks: Sequence[Rows], draws: NDArray[np.float64], code: FixedPoint
-) -> list[int]:
+def _draw(backend: Backend, blocks: Sequence[Rows], draws: NDArray[np.float64], code: FixedPoint) -> list[int]:
     """Row for each draw u: the first whose prefix sum of potentials exceeds u times their total."""
     totals = [backend.seed_total(rows, code) for rows in blocks]
     ends = list(accumulate(totals))

@@ -27,6 +27,7 @@ class SuggestsParameters:
     """Mixin: an unknown constructor parameter is answered with the nearest known one."""
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
+        """Refuse an unknown parameter before Python does, with a better message."""
         known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
         for name in params:
             if name not in known:
@@ -99,10 +100,12 @@ _RULES: dict[str, Rule] = {
         "an int in the range [0, inf) or an instance of 'bool'",
     ),
     "random_state": (
-        lambda v: v is None
-        or v is np.random
-        or isinstance(v, np.random.RandomState | np.random.Generator)
-        or (_is_integer(v) and 0 <= v < 2**32),
+        lambda v: (
+            v is None
+            or v is np.random
+            or isinstance(v, np.random.RandomState | np.random.Generator)
+            or (_is_integer(v) and 0 <= v < 2**32)
+        ),
         "an int in the range [0, 4294967295], a numpy.random.RandomState, a numpy.random.Generator or None",
     ),
     "copy_x": _BOOL,

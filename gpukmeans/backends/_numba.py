@@ -148,9 +148,10 @@ class NumbaBackend(Backend):
         return self._assign(rows, centers, None, None, self._k.LABELS)
 
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
+        n_clusters, n_features = centers.shape
         running = rows.running
         if running is None:
-            running = rows.running = _Sums(*centers.shape, encoding.two_limbs)
+            running = rows.running = _Sums(n_clusters, n_features, encoding.two_limbs)
         mode = self._k.REBUILD if running.moved_share > REBUILD_SHARE else self._k.MOVED
         moved, rechecked = self._assign(rows, centers, encoding, running, mode)
         running.moved_share = moved / rows.n_samples
@@ -281,9 +282,7 @@ class NumbaBackend(Backend):
 
         def task(worker: int, low: int, high: int) -> None:
             for chunk in range(low // size, -(-high // size)):
-                chunks[chunk] = self._k.seed_sum(
-                    rows.closest, weight, chunk * size, min(n, (chunk + 1) * size), scale
-                )
+                chunks[chunk] = self._k.seed_sum(rows.closest, weight, chunk * size, min(n, (chunk + 1) * size), scale)
 
         _threads.run(task, n, self._workers(n, 1), multiple=size)
         return chunks
@@ -316,5 +315,3 @@ class NumbaBackend(Backend):
         _threads.run(task, n, workers)
         totals: list[int] = out.sum(axis=0)[: len(candidates)].tolist()
         return totals
-
-

@@ -177,7 +177,7 @@ def _recheck(x, centers):  # type: ignore[no-untyped-def]
 
 
 def _add_row(sums, sums_low, x, w, scale, low_scale, two_limbs, sign):  # type: ignore[no-untyped-def]
-    """sums += sign * code(w x)"""
+    """Add (or take away, `sign` -1) the code of ``w x``."""
     if two_limbs:
         for j in range(x.size):
             y = w * np.float64(x[j]) * scale[j]
@@ -199,7 +199,8 @@ def _assign(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
-    shift: in the dtype of X, so that x - shift is rounded once. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
+    shift: in the dtype of X, so that x - shift is rounded once. bound: (const, linear, quadratic) in float32, rounded
+    up. counts: (moved, rechecked), added to.
     sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
     """
     n_features = X.shape[1]
@@ -331,7 +332,7 @@ def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
 
 
 def _weighted_sum(values, weight, low, high, scale, low_scale, out):  # type: ignore[no-untyped-def]
-    """out += both limbs of the sum of w * values"""
+    """Add both limbs of the sum of ``w values`` to `out`."""
     a = np.int64(0)
     b = np.int64(0)
     for i in range(low, high):
@@ -370,7 +371,7 @@ def _seed_tile(X, start, m, tile):  # type: ignore[no-untyped-def]
 
 
 def _seed_distance(tile, center, sq):  # type: ignore[no-untyped-def]
-    """sq = squared distance of each row of the tile, in its own dtype, features in order."""
+    """Fill `sq` with the squared distance of each row of the tile, in its own dtype, features in order."""
     sq[:] = 0
     for j in range(center.size):
         c = center[j]
@@ -396,7 +397,7 @@ def _seed_update(X, low, high, center, first, closest):  # type: ignore[no-untyp
 
 
 def _seed_trials(X, low, high, weight, closest, candidates, scale, out):  # type: ignore[no-untyped-def]
-    """out[t] += potential of rows low..high with candidate t as one more center"""
+    """Add to `out` the potential of rows low..high with each candidate as one more center."""
     tile = np.zeros((X.shape[1], 64), X.dtype)
     sq = np.empty(64, X.dtype)
     for start in range(low, high, 64):

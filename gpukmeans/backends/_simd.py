@@ -1,8 +1,9 @@
 """The fast pass of the CPU in registers: score a tile of rows against all centers, keep the two smallest.
 
-`make_pack_tile` transposes rows into a tile, `make_score_tile` scores it. Rows lie in the SIMD lanes (a tile is n_features x TILE float32), centers are packed `group` at a time; VECTORS x group
-vectors of scores are accumulated in registers and no matrix of distances is ever written. LLVM vector code is
-emitted directly, because LLVM's own vectoriser does not block for registers.
+`make_pack_tile` transposes rows into a tile, `make_score_tile` scores it. Rows lie in the SIMD lanes (a tile is
+n_features x TILE float32), centers are packed `group` at a time; VECTORS x group vectors of scores are accumulated in
+registers and no matrix of distances is ever written. LLVM vector code is emitted directly, because LLVM's own
+vectoriser does not block for registers.
 
 score = half_c + sum_j fma(-c'_j, x'_j), one chain of fused multiply-adds, or one chain for each CHAIN features
 whose sums are then added (a shorter chain has a smaller error bound, see `exact.score_bound`).
@@ -15,7 +16,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
 from ..exact import CHAIN
@@ -32,6 +33,7 @@ def _layout(features: Any) -> tuple[int, int]:
     return 4, 2
 
 
+cgutils: Any = _cgutils  # untyped
 LANES, VECTORS = _layout(binding.get_host_cpu_features())
 TILE = LANES * VECTORS
 """Rows of one tile."""
@@ -114,9 +116,7 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
                     left = b.sub(n_features, start)
                     for pair in pairs:
                         b.store(zero, score[pair])
-                    multiply_add(
-                        packed, start, b.select(b.icmp_signed("<", left, const(CHAIN)), left, const(CHAIN))
-                    )
+                    multiply_add(packed, start, b.select(b.icmp_signed("<", left, const(CHAIN)), left, const(CHAIN)))
                     for c, v in pairs:
                         offset = (c * VECTORS + v) * lane_bytes
                         part = b.fadd(load(total, offset, vector), b.load(score[c, v]))
@@ -141,7 +141,7 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
             store(b.load(label[v]), label_out, v * lane_bytes, ivector)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def score_tile(
         typing: Any, rows: Any, centers: Any, half: Any, best: Any, label: Any, second: Any, d: Any, groups: Any
     ) -> Any:
@@ -155,7 +155,7 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
     """Numba intrinsic ``(rows, row_bytes, shift, tile, n_chunks)``: tile = (rows - shift) transposed, as float32.
 
     rows: TILE rows `row_bytes` apart, of float64 if `double`, else float32; shift: (n_features,) of the same type;
-    tile: (n_features, TILE) float32. Handles ``n_chunks * LANES`` features, LANES x LANES values at a time in registers.
+    tile: (n_features, TILE) float32. Handles ``n_chunks * LANES`` features, LANES x LANES values at a time.
     """
     i32, i64 = ir.IntType(32), ir.IntType(64)
     scalar = ir.DoubleType() if double else ir.FloatType()
@@ -195,7 +195,7 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
                     b.store(block[r], pointer, align=4)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def pack_tile(typing: Any, rows: Any, row_bytes: Any, shift: Any, tile: Any, n_chunks: Any) -> Any:
         return types.void(*[types.intp] * 5), codegen
 

@@ -36,11 +36,11 @@ def effective_n_threads() -> int:
     forced = getattr(_local, "limit", None)
     if forced is not None:
         return int(forced)
-    from numba import config
+    from numba.core import config
     from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
     # scikit-learn's own count: it follows OMP_NUM_THREADS, threadpoolctl, joblib's inner limit and the cgroup
-    return max(1, min(int(_openmp_effective_n_threads()), int(config.NUMBA_NUM_THREADS)))
+    return max(1, min(int(_openmp_effective_n_threads()), int(getattr(config, "NUMBA_NUM_THREADS", 1 << 16))))
 
 
 def _get_pool() -> ThreadPoolExecutor:

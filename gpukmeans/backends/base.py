@@ -80,9 +80,7 @@ class Summary:
     finite: bool
 
     def __or__(self, other: Summary) -> Summary:
-        return Summary(
-            np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.finite and other.finite
-        )
+        return Summary(np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.finite and other.finite)
 
     @property
     def peaks(self) -> Float64Array:
