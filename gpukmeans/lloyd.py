@@ -186,8 +186,7 @@ def _relocate(
         return
     for cluster, (_, i, rows) in zip(empty, far, strict=False):
         donor = rows.labels[i]
-        row = rows.data[i]
-        x = (row if isinstance(row, np.ndarray) else row.toarray()[0]).astype(np.float64)
+        x = rows.row(i).astype(np.float64)
         w = None if rows.sample_weight is None else rows.sample_weight[i : i + 1]
         y = x if w is None else w * x
         limbs: list[tuple[exact.Int64Array, Any]] = [(partial.sums, encoding.features.high(y))]

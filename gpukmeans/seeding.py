@@ -81,8 +81,7 @@ def take(blocks: Sequence[Rows], indices: Sequence[int] | NDArray[np.intp]) -> F
     taken = []
     for index in indices:
         rows = blocks[int(np.searchsorted(starts, index, side="right")) - 1]
-        row = rows.data[int(index) - rows.start]
-        taken.append(row if isinstance(row, np.ndarray) else row.toarray()[0])
+        taken.append(rows.row(int(index) - rows.start))
     return np.ascontiguousarray(taken, dtype=blocks[0].data.dtype)
 
 

@@ -183,6 +183,8 @@ def _dtypes(X: Any) -> list[np.dtype[Any]]:
     if hasattr(X, "iloc") and hasattr(X, "dtypes"):
         listed = X.dtypes if hasattr(X.dtypes, "__iter__") else [X.dtypes]
         return [dtype for dtype in listed if isinstance(dtype, np.dtype)]
+    if hasattr(X, "schema") and hasattr(X, "to_numpy"):  # a polars frame: what its rows would be as an array
+        return [X[:0].to_numpy().dtype]
     dtype = getattr(X, "dtype", None)
     if dtype is None and isinstance(X, list | tuple):
         try:
@@ -230,7 +232,7 @@ def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> 
     called = "" if feature_names is None else f" ({str(feature_names[column])!r})"
     raise ValueError(
         f"Input {name} contains {kind}: row {row}, column {column}{called} is {value}. "
-        "k-means has no place for missing or infinite values: drop these rows or fill them "
+        "k-means has no place for missing or infinite values: drop such rows or fill them "
         "(for example with sklearn.impute.SimpleImputer)."
     )
 
@@ -275,8 +277,10 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
 def check_init_centers(centers: Any, X: FloatArray, n_clusters: int) -> FloatArray:
     """Initial centers as a new C-contiguous array of the dtype of X and of shape (n_clusters, n_features)."""
     checked: FloatArray = check_array(
-        _refuse_kind(centers, "init"), dtype=X.dtype, copy=True, order="C", input_name="init"
+        _refuse_kind(centers, "init"), dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
     )
+    if not np.isfinite(checked).all():
+        refuse_non_finite(checked, name="init")
     if checked.shape[0] != n_clusters:
         raise ValueError(
             f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."

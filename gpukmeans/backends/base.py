@@ -62,6 +62,13 @@ class Rows:
         dense: FloatArray = self.data.toarray(order="C")
         return dense
 
+    def row(self, i: int) -> FloatArray:
+        """Row `i` of this block, on the host, shape (n_features,)."""
+        row = self.data[i : i + 1]
+        dense: FloatArray = row if isinstance(row, np.ndarray) else row.toarray()
+        first: FloatArray = dense[0]
+        return first
+
 
 @dataclass(frozen=True)
 class Summary:
