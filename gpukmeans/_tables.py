@@ -20,7 +20,7 @@ def read_csv(file: Path) -> np.ndarray:
         with open(file, encoding="utf-8-sig", newline="") as text:
             delimiter, names, n_skip = _csv_layout(text)
         try:
-            return np.loadtxt(
+            X = np.loadtxt(
                 os.path.abspath(file),  # never read as a URL
                 delimiter=delimiter,
                 skiprows=n_skip,
@@ -32,6 +32,9 @@ def read_csv(file: Path) -> np.ndarray:
         except ValueError as error:
             reason = _first_bad_cell(file, delimiter, names, n_skip) or f": {str(error).splitlines()[0]}"
             raise DataFileError(reason) from None
+        if names and len(names) != X.shape[1]:
+            raise DataFileError(f", line {n_skip}: {len(names)} names for {X.shape[1]} columns of numbers.")
+        return X
     except DataFileError as error:
         raise DataFileError(f"{file}{error}") from None
     except UnicodeDecodeError:

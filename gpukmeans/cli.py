@@ -62,15 +62,23 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("gpukmeans: interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; nothing is wrong, but Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) has gone: nothing to complain about
+        _drop_stdout()
         return 1
     except (_BadCall, *_FAILURES) as error:
+        _drop_stdout()
         if debug:
             traceback.print_exc()
         say(f"gpukmeans: error: {_message(error)}")
         return _exit_code(error)
+
+
+def _drop_stdout() -> None:
+    """Forget what cannot be written to stdout; Python would try once more at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error: BaseException) -> int:
@@ -135,12 +143,8 @@ def fit(
     algorithm: Annotated[str, typer.Option(help="lloyd or elkan; the answer is the same.")] = "lloyd",
     backend: Annotated[str, typer.Option(help="auto, or one that `gpukmeans doctor` lists.")] = "auto",
     precision: Annotated[str, typer.Option(help="exact, or a cheaper one.")] = "exact",
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")] = None,
 ) -> None:
     """Cluster the rows of DATA and write a model file."""
     from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
@@ -169,9 +173,7 @@ def fit(
         sample_weight = None if weights is None else read_weights(weights)
         model.set_params(init=start if isinstance(start, str) else read_data(init))
     if n_clusters > len(X):
-        raise typer.BadParameter(
-            f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k"
-        )
+        raise typer.BadParameter(f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
     with phase("fitting"):
         model.fit(X, sample_weight=sample_weight)

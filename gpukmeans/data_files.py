@@ -123,25 +123,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     is removed and the old file is as it was. A device or a pipe is written to directly.
     """
     target = Path(os.path.realpath(path))  # a link stays, and the file that it names is replaced
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as file:
-            yield file
-        return
-    temporary = target.with_name(f".gpukmeans-{secrets.token_hex(6)}.tmp")
+    direct = target.exists() and not target.is_file()
+    temporary = target if direct else target.with_name(f".gpukmeans-{secrets.token_hex(6)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            if target.exists():
+        with open(temporary, "wb" if direct else "xb") as file:
+            if target.is_file():
                 shutil.copymode(target, temporary)
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if not direct:
+                file.flush()
+                os.fsync(file.fileno())
+        if not direct:
+            os.replace(temporary, target)
     except OSError as error:
         if error.errno is not None:  # the message is to name the file that was asked for
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
         raise
     finally:
-        temporary.unlink(missing_ok=True)  # after the rename there is nothing of this name
+        if not direct:
+            temporary.unlink(missing_ok=True)  # after the rename there is nothing of this name
 
 
 def check_data_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -296,9 +296,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, n_dims: int) -> np.ndarray
         shape, _, dtype = _npy_header(stream)
         # Checked before any memory is taken: the shape may be a lie.
         if _n_bytes(shape, dtype) != member.file_size - stream.tell():
-            raise DataFileError(
-                f"is corrupt: the array {name!r} has not the size that its shape {shape} needs"
-            )
+            raise DataFileError(f"is corrupt: the array {name!r} has not the size that its shape {shape} needs")
     with archive.open(member) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
     return array

@@ -264,9 +264,7 @@ def _float_dtype(dtype: DTypeLike, caller: str) -> np.dtype[Any]:
     except TypeError:
         wanted = np.dtype(object)
     if wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(
-            f"The 'dtype' parameter of {caller} must be float32 or float64. Got {dtype!r} instead."
-        )
+        raise ValueError(f"The 'dtype' parameter of {caller} must be float32 or float64. Got {dtype!r} instead.")
     return wanted
 
 

@@ -104,7 +104,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     a row (label, distance; while seeding 4 or 8), and 8 bytes for each worker, cluster and feature (16 for float64).
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
-    Sparse matrices (CSR) are expanded block by block (8 MB) and give the bits of the dense matrix.
+    Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
 
     An empty cluster takes the row that is farthest from its own center, as in scikit-learn.
 
@@ -208,7 +208,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 on_iteration=functools.partial(_report, data, bool(self.verbose)),
             )
             if self.verbose:
-                _print_end(data, result)
+                _print_end(data, result, threshold)
             if best is None or (
                 result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
             ):
@@ -306,8 +306,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         -------
         labels : ndarray of int32, shape (n_samples,)
         """
-        backend, blocks, _ = self._assigned(X, None)
-        del backend
+        _, blocks, _ = self._assigned(X, None)
         return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
 
     def transform(self, X: Any) -> Any:
@@ -519,10 +518,10 @@ def _report(data: Prepared, verbose: bool, i: int, record: Iteration) -> None:
         print(f"Iteration {i}, inertia {record.inertia}.")
 
 
-def _print_end(data: Prepared, result: Result) -> None:
+def _print_end(data: Prepared, result: Result, threshold: float) -> None:
     last = result.n_iter - 1
     if result.strict:
         print(f"Converged at iteration {last}: strict convergence.")
     elif result.converged:
-        shift = data.unscaled_sq(result.history[-1].shift_sq)
-        print(f"Converged at iteration {last}: center shift {shift} within tolerance.")
+        shift, tolerance = data.unscaled_sq(result.history[-1].shift_sq), data.unscaled_sq(threshold)
+        print(f"Converged at iteration {last}: center shift {shift} within tolerance {tolerance}.")

@@ -69,6 +69,11 @@ def random_rows(
     if weights is None:
         p = np.full(n_samples, 1 / n_samples)
     else:
+        if np.count_nonzero(weights) < n_clusters:
+            raise ValueError(
+                f"init='random' draws n_clusters={n_clusters} different rows of positive weight, but sample_weight has "
+                f"only {np.count_nonzero(weights)}. Use init='k-means++' or fewer clusters."
+            )
         code = encoding.weights
         p = weights / code.decode(code.high(weights).sum(), code.low(weights).sum())
     indices = rng.choice(n_samples, size=n_clusters, replace=False, p=p).astype(np.intp)

@@ -18,6 +18,7 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 CHUNKS_PER_WORKER = 8  # small enough for a worker that loses its core for a moment, large enough to cost nothing
+MOST_ROWS = 1 << 17  # of a range: Python sees Ctrl-C between two ranges
 
 
 @contextmanager
@@ -72,11 +73,12 @@ def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multip
     Each worker number below `workers` is used by one thread at a time, so a task may own storage by that number.
     Ranges start at multiples of `multiple`. A single worker runs in the calling thread.
     """
+    size = MOST_ROWS if workers <= 1 else min(MOST_ROWS, -(-n_rows // (workers * CHUNKS_PER_WORKER)))
+    size = -(-size // multiple) * multiple
     if workers <= 1:
-        task(0, 0, n_rows)
+        for low in range(0, n_rows, size):
+            task(0, low, min(low + size, n_rows))
         return
-    size = -(-n_rows // (workers * CHUNKS_PER_WORKER))
-    size = max(multiple, -(-size // multiple) * multiple)
     starts = iter(range(0, n_rows, size))
     handing_out = threading.Lock()
     stopped = False
