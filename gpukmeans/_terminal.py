@@ -1,5 +1,6 @@
 """How the command line speaks: lines on stderr, results on stdout, progress on a terminal."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["phase", "printable", "say", "show", "show_warning", "write"]
+__all__ = ["drop_stdout", "phase", "printable", "say", "show", "show_warning", "write"]
 
 
 def printable(text: str) -> str:
@@ -25,6 +26,14 @@ def say(line: str) -> None:
 def write(text: str) -> None:
     """Print a text on stdout as it is."""
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def drop_stdout() -> None:
+    """Forget what cannot be written to stdout; Python would try once more at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -12,18 +12,16 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from ._terminal import phase, say, show, show_warning, write
+from ._terminal import drop_stdout, phase, say, show, show_warning, write
 from .errors import DataFileError, GpuKMeansError
 
 # Typer's own errors: of click, which by the version of Typer is a package beside it or a part of it.
 _BadCall: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _FAILURES = (GpuKMeansError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
-
-T = TypeVar("T")
 
 app = typer.Typer(
     name="gpukmeans",
@@ -63,22 +61,14 @@ def main(args: list[str] | None = None) -> int:
         say("gpukmeans: interrupted")
         return 130
     except BrokenPipeError:  # the reader (head, less) has gone: nothing to complain about
-        _drop_stdout()
+        drop_stdout()
         return 1
     except (_BadCall, *_FAILURES) as error:
-        _drop_stdout()
+        drop_stdout()
         if debug:
             traceback.print_exc()
         say(f"gpukmeans: error: {_message(error)}")
         return _exit_code(error)
-
-
-def _drop_stdout() -> None:
-    """Forget what cannot be written to stdout; Python would try once more at exit, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error: BaseException) -> int:
@@ -97,10 +87,10 @@ def _message(error: BaseException) -> str:
     return str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
-def _checked(hint: str, check: Callable[[Any], T], path: Any) -> T:
-    """Give ``check(path)``; what is wrong with a path that was passed is a bad call."""
+def _check(hint: str, check: Callable[[Any], object], path: str | Path) -> None:
+    """Call ``check(path)``; what is wrong with a path that was passed is a bad call."""
     try:
-        return check(path)
+        check(path)
     except (DataFileError, OSError) as error:
         raise typer.BadParameter(_message(error), param_hint=hint) from None
 
@@ -149,14 +139,16 @@ def fit(
     """Cluster the rows of DATA and write a model file."""
     from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
 
-    _checked("DATA", check_data_path, data)
+    _check("DATA", check_data_path, data)
     _check_output("-o", output)
     if labels is not None:
-        _checked("--labels", check_labels_path, labels)
+        _check("--labels", check_labels_path, labels)
         _check_output("--labels", labels)
     if weights is not None:
-        _checked("--weights", check_data_path, weights)
-    start: Any = init if init in ("k-means++", "random") else _checked("--init", check_data_path, init)
+        _check("--weights", check_data_path, weights)
+    start_is_file = init not in ("k-means++", "random")
+    if start_is_file:
+        _check("--init", check_data_path, init)
 
     from . import model_file
     from .kmeans import KMeans
@@ -171,7 +163,7 @@ def fit(
     with phase("reading"):
         X = read_data(data)
         sample_weight = None if weights is None else read_weights(weights)
-        model.set_params(init=start if isinstance(start, str) else read_data(init))
+        model.set_params(init=read_data(init) if start_is_file else init)
     if n_clusters > len(X):
         raise typer.BadParameter(f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
@@ -210,9 +202,9 @@ def predict(
     """Write the cluster of each row of DATA."""
     from .data_files import check_data_path, check_labels_path, read_data, write_labels
 
-    _checked("MODEL", os.stat, model)
-    _checked("DATA", check_data_path, data)
-    _checked("-o", check_labels_path, output)
+    _check("MODEL", os.stat, model)
+    _check("DATA", check_data_path, data)
+    _check("-o", check_labels_path, output)
     _check_output("-o", output)
     from . import model_file
 
@@ -236,7 +228,7 @@ def info(
     """Show what a model file holds."""
     from . import model_file
 
-    _checked("MODEL", os.stat, model)
+    _check("MODEL", os.stat, model)
     header = model_file.inspect(model)
     if as_json:
         write(json.dumps(header, indent=2))

@@ -1,5 +1,6 @@
 """Read data from .npy, .npz, .csv and .parquet files, and write labels; nothing is ever unpickled."""
 
+import math
 import os
 import secrets
 import shutil
@@ -232,20 +233,13 @@ def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, fortran_order, dtype
 
 
-def _n_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    n_bytes = dtype.itemsize
-    for length in shape:
-        n_bytes *= length
-    return n_bytes
-
-
 def _read_npy(file: Path) -> np.ndarray:
     """Map a .npy file into memory."""
     with open(file, "rb") as stream:
         try:
             shape, fortran_order, dtype = _npy_header(stream)
             offset = stream.tell()
-            here, wanted = file.stat().st_size - offset, _n_bytes(shape, dtype)
+            here, wanted = file.stat().st_size - offset, math.prod(shape) * dtype.itemsize
             if here < wanted:
                 raise DataFileError(f"is truncated: it holds {here} of {wanted} bytes of data")
             if wanted == 0:
@@ -295,7 +289,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, n_dims: int) -> np.ndarray
     with archive.open(member) as stream:
         shape, _, dtype = _npy_header(stream)
         # Checked before any memory is taken: the shape may be a lie.
-        if _n_bytes(shape, dtype) != member.file_size - stream.tell():
+        if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
             raise DataFileError(f"is corrupt: the array {name!r} has not the size that its shape {shape} needs")
     with archive.open(member) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)

@@ -126,9 +126,12 @@ def fit_lloyd(
 
 
 def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Float64Array) -> float:
-    """Weighted sum of squared distances to the own center, for the labels as they are."""
+    """Weighted sum of squared distances to the own center, for the labels as they are; infinite if one of them is."""
     n_samples = sum(rows.n_samples for rows in blocks)
-    code = FixedPoint.for_peaks(max(backend.own_sqdist(rows, centers) for rows in blocks), n_samples)
+    peak = max(backend.own_sqdist(rows, centers) for rows in blocks)
+    if peak == np.inf:
+        return peak
+    code = FixedPoint.for_peaks(peak, n_samples)
     high = low = 0
     for rows in blocks:
         a, b = backend.inertia(rows, code)

@@ -119,12 +119,11 @@ class NumpyBackend(Backend):
             rows.sqdist = np.empty(len(X))
         for part in self._ranges(*X.shape):
             rows.sqdist[part] = exact.sq_distances(X[part], centers[rows.labels[part]])
-        y = rows.sqdist if rows.sample_weight is None else rows.sample_weight * rows.sqdist
-        return float(y.max())
+        return float(self._weighted(rows, rows.sqdist).max())
 
     def inertia(self, rows: Rows, code: FixedPoint) -> tuple[int, int]:
         assert rows.sqdist is not None
-        y = rows.sqdist if rows.sample_weight is None else rows.sample_weight * rows.sqdist
+        y = self._weighted(rows, rows.sqdist)
         return int(code.high(y).sum()), int(code.low(y).sum())
 
     def transform(self, data: FloatArray, centers: Float64Array) -> FloatArray:
@@ -145,8 +144,10 @@ class NumpyBackend(Backend):
 
     @staticmethod
     def _weighted(rows: Rows, values: FloatArray) -> Float64Array:
+        """``w values``, and 0 for weight 0 also where the value is infinite."""
         y = values.astype(np.float64)
-        return y if rows.sample_weight is None else rows.sample_weight * y
+        w = rows.sample_weight
+        return y if w is None else np.multiply(w, y, out=np.zeros_like(y), where=w > 0)
 
     def seed_update(self, rows: Rows, center: FloatArray, first: bool) -> float:
         sq = self._seed_sqdist(rows.dense(), center)
