@@ -37,7 +37,7 @@ _HOME = {
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
-_MODULES = {"backends", "datasets", "errors", "exact", "model_file"}
+_MODULES = {"backends", "data_files", "datasets", "doctor", "errors", "exact", "model_file"}
 
 
 def __getattr__(name: str) -> Any:

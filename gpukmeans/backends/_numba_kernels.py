@@ -326,7 +326,7 @@ def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
     for i in range(low, high):
         y = np.float64(values[i])
         if weight.size:
-            y = weight[i] * y if weight[i] > 0 else 0.0  # also where the distance is infinite
+            y = weight[i] * y if weight[i] > 0 else np.float64(0)  # also where the distance is infinite
         top = y if y > top else top
     return top
 
@@ -338,7 +338,7 @@ def _weighted_sum(values, weight, low, high, scale, low_scale, out):  # type: ig
     for i in range(low, high):
         y = np.float64(values[i])
         if weight.size:
-            y = weight[i] * y if weight[i] > 0 else 0.0  # also where the distance is infinite
+            y = weight[i] * y if weight[i] > 0 else np.float64(0)  # also where the distance is infinite
         y *= scale
         limb = np.rint(y)
         a += np.int64(limb)

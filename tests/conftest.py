@@ -1,0 +1,37 @@
+"""Fixtures: the backends, and hypothesis's settings."""
+
+import os
+
+import gpukmeans
+import pytest
+import support
+from hypothesis import HealthCheck, settings
+
+BACKENDS = ("numpy", "numba")
+
+settings.register_profile(
+    "gpukmeans",
+    deadline=None,
+    max_examples=25,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("gpukmeans")
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request):
+    """The name of each backend; one that does not work here skips, unless GPUKMEANS_REQUIRE names it."""
+    reason = gpukmeans.available_backends().get(request.param, "it is not in the registry")
+    if reason is not None:
+        support.missing(request.param, f"backend {request.param!r}: {reason}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def numba_backend():
+    """The name "numba", for tests of what only that backend has."""
+    reason = gpukmeans.available_backends()["numba"]
+    if reason is not None:
+        support.missing("numba", f"backend 'numba': {reason}")
+    return "numba"
