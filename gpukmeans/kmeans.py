@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from . import seeding
 from .backends import get_backend
 from .backends.base import Backend, Rows
 from .exact import FloatArray
-from .lloyd import Iteration, Result, fit_lloyd, total_inertia
+from .lloyd import Iteration, Result, fit_lloyd, joined_labels, total_inertia
 from .prepare import Prepared, check_finite, make_blocks, mean_variance, prepare, scale_rows
 from .validation import (
     SuggestsParameters,
@@ -214,6 +215,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
             ):
                 best = result
         assert best is not None
+        best = _as_stored(backend, data, best, X.dtype)
         n_found = int(np.count_nonzero(np.bincount(best.labels)))
         if n_found < self.n_clusters:
             warnings.warn(
@@ -307,7 +309,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         labels : ndarray of int32, shape (n_samples,)
         """
         _, blocks, _ = self._assigned(X, None)
-        return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
+        return joined_labels(blocks)
 
     def transform(self, X: Any) -> Any:
         """Distances (not squared) of each row to each center.
@@ -497,6 +499,25 @@ def kmeans_plusplus(
     rng = check_rng(random_state)
     _, indices = seeding.kmeans_plusplus(device, data.blocks, n_clusters, rng, data.encoding, n_local_trials)
     return seeding.take(make_blocks(device, X), indices), indices
+
+
+def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
+    """Make the result that of the centers as the model stores them.
+
+    Centers of data among the subnormal numbers lose bits when they are scaled back; the labels must be those that
+    `predict` finds without these bits.
+    """
+    stored = data.scaled(data.unscaled(result.centers, dtype))
+    if np.array_equal(stored, result.centers):
+        return result
+    rechecked = sum(backend.assign(rows, stored)[1] for rows in data.blocks)
+    return replace(
+        result,
+        labels=joined_labels(data.blocks),
+        centers=stored,
+        inertia=total_inertia(backend, data.blocks, stored),
+        n_rechecked=result.n_rechecked + rechecked,
+    )
 
 
 def _is_same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32], n_clusters: int) -> bool:

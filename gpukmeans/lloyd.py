@@ -121,8 +121,12 @@ def fit_lloyd(
         for rows in blocks:
             n_rechecked += backend.assign(rows, centers)[1]
     inertia = total_inertia(backend, blocks, centers)
-    labels = blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
-    return Result(labels, centers, inertia, history, n_rechecked, strict, converged)
+    return Result(joined_labels(blocks), centers, inertia, history, n_rechecked, strict, converged)
+
+
+def joined_labels(blocks: Sequence[Rows]) -> NDArray[np.int32]:
+    """Labels of all blocks; no copy if there is only one."""
+    return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
 
 
 def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Float64Array) -> float:

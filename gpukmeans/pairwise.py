@@ -11,6 +11,7 @@ from . import exact
 from .backends import get_backend
 from .backends.base import Rows
 from .exact import Float64Array
+from .lloyd import joined_labels
 from .prepare import check_finite, make_blocks, scale_rows
 from .validation import check_data, check_parameters
 
@@ -57,7 +58,7 @@ def pairwise_distances_argmin(
     array([0, 1])
     """
     _, blocks, _, _ = _nearest("pairwise_distances_argmin", X, Y, axis, metric, backend)
-    return np.concatenate([rows.labels for rows in blocks]).astype(np.intp)
+    return joined_labels(blocks).astype(np.intp)
 
 
 def pairwise_distances_argmin_min(
@@ -104,8 +105,7 @@ def pairwise_distances_argmin_min(
     sq = np.concatenate([rows.sqdist for rows in blocks if rows.sqdist is not None])
     distances = sq if metric == "sqeuclidean" else np.sqrt(sq)
     exponent = -2 * scale if metric == "sqeuclidean" else -scale
-    labels = np.concatenate([rows.labels for rows in blocks]).astype(np.intp)
-    return labels, np.asarray(scale_rows(distances, exponent), dtype=np.float64)
+    return joined_labels(blocks).astype(np.intp), np.asarray(scale_rows(distances, exponent), dtype=np.float64)
 
 
 def _nearest(

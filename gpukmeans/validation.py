@@ -200,11 +200,11 @@ def _column_name(X: Any, position: int) -> str:
 
 
 def _target_dtype(X: Any) -> Any:
-    """float32 for half precision; else float64 and float32 are kept and the rest becomes float64."""
+    """float32 for float32 and half precision, else float64."""
     kinds = _dtypes(X)
-    if kinds and np.result_type(*kinds) == np.float16:
+    if kinds and np.result_type(*kinds) in (np.float16, np.float32):
         return np.float32
-    return [np.float64, np.float32]
+    return [np.float64, np.float32]  # what has no NumPy dtype yet is converted once, to the first
 
 
 def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str = "X") -> FloatArray:

@@ -2,10 +2,11 @@
 
 import os
 
-import gpukmeans
 import pytest
 import support
 from hypothesis import HealthCheck, settings
+
+import gpukmeans
 
 BACKENDS = ("numpy", "numba")
 

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
 
-import naive
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+
+import naive
 
 
 def missing(name: str, reason: str) -> NoReturn:
@@ -73,7 +74,8 @@ def assert_same_array(got: Any, expected: Any, what: str = "array") -> None:
     different = np.argwhere(bits(got) != bits(expected))
     if len(different):
         at = tuple(different[0].tolist())
-        pytest.fail(f"{what}: {len(different)} of {got.size} differ, first at {at}: {got[at]!r}, expected {expected[at]!r}")
+        first = f"first at {at}: {got[at]!r}, expected {expected[at]!r}"
+        pytest.fail(f"{what}: {len(different)} of {got.size} differ, {first}")
 
 
 def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:

@@ -1,0 +1,282 @@
+"""The shape of the package: imports point down, importing is cheap, every public name is documented."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gpukmeans
+
+PACKAGE = Path(gpukmeans.__file__).parent
+
+# Lower numbers know nothing of higher ones. A module may import what is below it, never what is beside it, except for
+# the pairs in BESIDE.
+LAYER = {
+    "exact": 0,
+    "errors": 0,
+    "backends.base": 1,
+    "backends._threads": 1,
+    "backends._simd": 1,
+    "backends._numba_kernels": 2,
+    "backends._numpy": 3,
+    "backends._numba": 3,
+    "backends": 4,
+    "lloyd": 5,
+    "seeding": 5,
+    "validation": 6,
+    "prepare": 7,
+    "kmeans": 8,
+    "pairwise": 8,
+    "_tables": 8,
+    "data_files": 9,
+    "datasets": 9,
+    "model_file": 10,
+    "_terminal": 10,
+    "demo": 11,
+    "doctor": 11,
+    "cli": 12,
+    "__main__": 13,
+    "__init__": 14,
+}
+
+# Libraries that a module and all that it imports may need; whatever is not listed here needs none but NumPy.
+LIBRARIES = {
+    "exact": set(),
+    "backends._threads": {"numba", "sklearn"},
+    "backends._simd": {"numba", "llvmlite"},
+    "backends._numba_kernels": {"numba"},
+    "validation": {"sklearn", "scipy"},
+    "prepare": {"scipy"},
+    "kmeans": {"sklearn"},
+    "datasets": {"sklearn"},
+    "model_file": {"sklearn"},
+    "_tables": {"pyarrow"},
+    "_terminal": {"rich"},
+    "demo": {"sklearn", "PIL"},
+    "cli": {"typer"},
+}
+
+
+def modules():
+    """Name (without the package's) and syntax tree of each module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        yield name, ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+MODULES = dict(modules())
+
+
+def is_for_types_only(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def nodes(tree):
+    """All nodes, but not those that only a type checker sees."""
+    for child in ast.iter_child_nodes(tree):
+        if not is_for_types_only(child):
+            yield child
+            yield from nodes(child)
+
+
+def imports(name):
+    """(inside, outside): modules of this package and top-level names of others that a module imports anywhere."""
+    inside, outside = set(), set()
+    package = name.split(".") if name == "backends" else name.split(".")[:-1]
+    for node in nodes(MODULES[name]):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            outside.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - (node.level - 1)] + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                whole = ".".join([*base, alias.name])
+                inside.add(whole if whole in MODULES else ".".join(base) or "__init__")
+    return inside, outside - set(sys.stdlib_module_names)
+
+
+def test_every_module_has_its_layer():
+    assert MODULES.keys() == LAYER.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name):
+    inside, _ = imports(name)
+    inside.discard("__init__")  # the version; the package's own module imports nothing until asked
+    up = {other for other in inside if LAYER[other] >= LAYER[name]}
+    assert not up, f"{name} imports {sorted(up)}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_import_only_their_libraries(name):
+    _, outside = imports(name)
+    assert outside - {"numpy", "gpukmeans"} <= LIBRARIES.get(name, set())
+
+
+def test_the_test_of_imports_sees_them():
+    assert "exact" in imports("lloyd")[0]
+    assert "backends.base" in imports("lloyd")[0]
+    assert "backends" in imports("kmeans")[0]
+    assert "kmeans" in imports("model_file")[0]
+    assert "backends._threads" in imports("backends._numba")[0]
+    assert "sklearn" in imports("kmeans")[1]
+
+
+def test_backends_are_loaded_by_name_only():
+    loaded = {name for name in MODULES if any(other.startswith("backends._n") for other in imports(name)[0])}
+    assert loaded <= {"backends._numba"}
+
+
+# ---------------------------------------------------------------------------------------------- imports at run time
+
+OTHERS = ["cupy", "dask", "matplotlib", "pandas", "PIL", "polars", "pyarrow", "rich", "scipy", "sklearn", "typer"]
+HEAVY = (*OTHERS, "numba")
+
+
+def loaded_after(program):
+    """Which of the heavy libraries a new process has loaded after running a program."""
+    program += f"; import sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_no_other_library():
+    assert loaded_after("import gpukmeans; gpukmeans.__version__; dir(gpukmeans)") == set()
+
+
+def loaded_by_scikit_learn_alone():
+    """scikit-learn loads pandas, and pandas pyarrow, where they are installed."""
+    return loaded_after("import sklearn.base, sklearn.utils.validation")
+
+
+def test_importing_the_estimator_loads_scikit_learn_and_nothing_else():
+    assert loaded_after("from gpukmeans import KMeans; KMeans()") <= loaded_by_scikit_learn_alone()
+
+
+def test_a_fit_loads_no_library_for_files_plots_or_terminals():
+    loaded = loaded_after("from gpukmeans import KMeans; KMeans(2).fit([[0.0], [1.0], [5.0]])")
+    assert loaded <= loaded_by_scikit_learn_alone() | {"numba"}
+
+
+def test_the_numpy_backend_needs_no_numba():
+    program = "from gpukmeans import KMeans; KMeans(2, backend='numpy').fit([[0.0], [1.0], [5.0]])"
+    assert "numba" not in loaded_after(program)
+
+
+def test_dir_lists_the_public_names_and_all_of_them_exist():
+    assert set(gpukmeans.__all__) <= set(dir(gpukmeans))
+    for name in dir(gpukmeans):
+        assert getattr(gpukmeans, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Kmeans'"):
+        gpukmeans.Kmeans  # noqa: B018
+
+
+# ---------------------------------------------------------------------------------------------- habits
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_library_prints_only_what_verbose_asks_for(name):
+    if name in ("cli", "__main__", "demo", "doctor", "_terminal"):
+        return
+    calls = [n for n in ast.walk(MODULES[name]) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
+    assert not calls or name in ("kmeans", "lloyd"), f"{name}, line {calls[0].lineno}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_exception_is_caught_without_being_named(name):
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.ExceptHandler) and name not in ("cli",):
+            caught = "" if node.type is None else ast.unparse(node.type)
+            assert caught not in ("", "Exception", "BaseException"), f"{name}, line {node.lineno}"
+
+
+def test_no_module_is_a_drawer_for_everything():
+    drawers = {"utils", "util", "helpers", "common", "core", "misc"}
+    assert not {name.split(".")[-1].strip("_") for name in MODULES} & drawers
+
+
+# ---------------------------------------------------------------------------------------------- docstrings
+
+
+def public_callables():
+    """Name and object of each public function, class and method."""
+    found = {}
+    for name in gpukmeans.__all__:
+        value = getattr(gpukmeans, name)
+        found[name] = value
+        if inspect.isclass(value) and not issubclass(value, Exception):
+            for attribute, member in vars(value).items():
+                if inspect.isfunction(member) and not attribute.startswith("_"):
+                    found[f"{name}.{attribute}"] = member
+    for module, names in {
+        "datasets": ("make_blobs", "make_moons"),
+        "model_file": ("save", "load"),
+        "data_files": ("read_data", "write_labels"),
+        "backends": ("get_backend", "available_backends"),
+    }.items():
+        for name in names:
+            found[f"{module}.{name}"] = getattr(importlib.import_module(f"gpukmeans.{module}"), name)
+    return found
+
+
+PUBLIC = public_callables()
+
+
+def section(doc, title):
+    """The text of one numpydoc section, or None."""
+    match = re.search(rf"^{title}\n-{{3,}}\n(.*?)(?=^\S[^\n]*\n-{{3,}}\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    return match and match.group(1)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name):
+    value = PUBLIC[name]
+    doc = inspect.getdoc(value)
+    assert doc, "no docstring"
+    assert doc.splitlines()[0].endswith((".", ":")), "the first line is no sentence"
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return
+    parameters = [p for p in inspect.signature(value).parameters if p not in ("self", "params")]
+    if parameters:
+        text = section(doc, "Parameters")
+        assert text, "no section Parameters"
+        names = re.findall(r"^(\S[^:\n]*)", text, re.MULTILINE)
+        listed = {part.strip(" *") for line in names for part in line.split(",")}
+        assert set(parameters) <= listed, f"not described: {sorted(set(parameters) - listed)}"
+        assert listed - {"params"} <= set(parameters), f"described but not there: {sorted(listed - set(parameters))}"
+    if inspect.isclass(value):
+        assert section(doc, "Attributes")
+        assert section(doc, "Examples")
+    elif inspect.signature(value).return_annotation not in (None, "None"):
+        assert section(doc, "Returns"), "no section Returns"
+
+
+@pytest.mark.parametrize("name", [name for name in gpukmeans.__all__ if not name.endswith("Error")])
+def test_what_the_package_exports_has_an_example(name):
+    assert ">>> " in inspect.getdoc(PUBLIC[name])
+
+
+def test_every_fitted_attribute_is_documented(backend):
+    model = gpukmeans.KMeans(2, random_state=0, backend=backend).fit([[0.0], [1.0], [5.0]])
+    text = section(inspect.getdoc(gpukmeans.KMeans), "Attributes")
+    for name in vars(model):
+        if name.endswith("_") and not name.startswith("_"):
+            assert re.search(rf"^{name} :", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in ("__init__", "__main__")])
+def test_the_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testmod(importlib.import_module(f"gpukmeans.{name}"), optionflags=flags)
+    assert result.failed == 0
