@@ -1,6 +1,7 @@
 """Fixtures: the backends, and hypothesis's settings."""
 
 import os
+import signal
 
 import pytest
 import support
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 import gpukmeans
 
 BACKENDS = ("numpy", "numba")
+
+# A job in the background starts with Ctrl-C ignored, and Python then leaves it so: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "gpukmeans",

@@ -382,6 +382,7 @@ INTERRUPTED = """
     import numpy as np
     from gpukmeans import KMeans
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
     rng = np.random.default_rng(0)
     small = rng.normal(size=(300, 3))
     before = KMeans(4, random_state=0, backend={backend!r}).fit(small)

@@ -1,0 +1,263 @@
+"""Results (JSON of harness.py) to the README's table and the plots.
+
+    python -m benchmarks.report benchmarks/results/NAME.json ...          write the table and the plots
+    python -m benchmarks.report --check benchmarks/results/NAME.json ...  say whether README.md has this table
+
+The table stands between two markers of README.md and is made here only. Every measured case is in it, those
+that gpukmeans loses too. The JSON of memory.py may be among the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import parse
+from benchmarks.competitors import COMPETITORS
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+OURS, REFERENCE = "gpukmeans", "scikit-learn"
+OTHERS = [name for name in COMPETITORS if name not in (OURS, REFERENCE)]
+
+Row = dict[str, Any]
+
+
+def load(paths: list[Path]) -> tuple[list[Row], list[Row], Row | None]:
+    """Runs; their rows of cases with the limits of their machine; the measured memory, if it is there."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    runs = [file for file in files if "cases" in file]
+    rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
+    return runs, rows, next((file for file in files if "libraries" in file), None)
+
+
+def seconds(row: Row, name: str) -> float | None:
+    """Median time of a competitor in a case; None if it was not measured."""
+    result = row["competitors"].get(name)
+    return None if result is None else float(result["median_seconds"])
+
+
+def floor_seconds(row: Row) -> float:
+    """Least time of a full assignment here: its arithmetic at the peak, or its data at the memory's speed."""
+    work = 2 * row["n_samples"] * row["n_features"] * row["n_clusters"]
+    size = row["n_samples"] * row["n_features"] * (4 if row["dtype"] == "float32" else 8)
+    limits = row["limits"]
+    return float(max(work / limits[row["dtype"] + "_flops"], size / limits["bytes_per_second"]))
+
+
+def assignments(row: Row) -> int:
+    """Full assignments that a plain program makes in the case."""
+    return int(row["competitors"][OURS]["n_iter"]) if row["verb"] == "fit" else 1
+
+
+def milliseconds(value: float) -> str:
+    """A time for the table: three digits."""
+    return f"{value * 1e3:.0f}" if value >= 0.1 else f"{value * 1e3:.3g}"
+
+
+def ratio(row: Row, name: str) -> str:
+    """Time of a competitor over ours: above 1 we are faster. Bold where we are not."""
+    theirs, ours = seconds(row, name), seconds(row, OURS)
+    if theirs is None or ours is None:
+        return ""
+    value = theirs / ours
+    text = f"{value:.2f}x" if value < 10 else f"{value:.1f}x"
+    return f"**{text}**" if value < 1 else text
+
+
+def agreement(row: Row) -> str:
+    """Share of labels (or of chosen rows) that are the same in scikit-learn."""
+    result = row["competitors"][REFERENCE]
+    share = result.get("equal_labels", result.get("equal_rows_chosen"))
+    return "all" if share == 1 else f"{100 * share:.4g} %"
+
+
+def iterations(row: Row) -> str:
+    """Iterations of gpukmeans, and of scikit-learn where they differ."""
+    ours = row["competitors"][OURS]["n_iter"]
+    theirs = row["competitors"][REFERENCE]["n_iter"]
+    return str(ours) if ours == theirs else f"{ours} / {theirs}"
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Lines of one Markdown table; columns of competitors that were not measured are left out."""
+    others = [name for name in OTHERS if any(name in row["competitors"] for row in rows)]
+    is_fit, is_seeding = rows[0]["verb"] == "fit", rows[0]["verb"] == "seeding"
+    head = ["n, d, k", "data", OURS, REFERENCE, "ratio", *others]
+    head += ["same rows chosen" if is_seeding else "same labels"]
+    head += ["iterations"] if is_fit else []
+    head += [] if is_seeding else ["floor", "of it"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        ours, reference = seconds(row, OURS), seconds(row, REFERENCE)
+        assert ours is not None
+        assert reference is not None
+        cells = [f"{row['n_samples']:,}, {row['n_features']}, {row['n_clusters']}", row["kind"]]
+        cells += [f"{milliseconds(ours)} ms", f"{milliseconds(reference)} ms", ratio(row, REFERENCE)]
+        cells += [ratio(row, name) for name in others]
+        cells += [agreement(row)]
+        cells += [iterations(row)] if is_fit else []
+        if not is_seeding:
+            floor = floor_seconds(row)
+            cells += [f"{milliseconds(floor)} ms", f"{100 * floor * assignments(row) / ours:.0f} %"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def sections(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+    """Rows of the grid by what was measured."""
+    titles = {
+        ("fit", "float32"): "Whole `fit`, float32",
+        ("fit", "float64"): "Whole `fit`, float64",
+        ("seeding", "float32"): "k-means++ alone, float32",
+        ("predict", "float32"): "`predict`, float32",
+    }
+    grid = [row for row in rows if row["group"] == "grid"]
+    found = {key: [row for row in grid if (row["verb"], row["dtype"]) == key] for key in titles}
+    return [(titles[key], found[key]) for key in titles if found[key]]
+
+
+def markdown(runs: list[Row], rows: list[Row], memory: Row | None) -> str:
+    """All that stands between the markers."""
+    machine = runs[0]["machine"]
+    versions = {**machine["versions"], **runs[0]["competitors"]}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items() if name != OURS)
+    text = [
+        f"Measured {runs[0]['date']} on {machine['processor']}, {machine['n_threads']} threads, "
+        f"{machine['system']}, Python {machine['python']}; {listed}. Medians of "
+        f"{min(run['repeat'] for run in runs)} interleaved runs; same data, same start, same `tol`.",
+        "",
+        "A ratio is the other library's time over ours, **bold** where gpukmeans is slower. Floor: what this",
+        "machine needs for the arithmetic, or for reading the data, of one full assignment; of it: the share",
+        "of that speed reached, over the whole call (above 100 % where work was proved needless).",
+    ]
+    for number, (title, section) in enumerate(sections(rows)):
+        if number == 0:
+            text += ["", f"{title}:", "", *table(section)]
+        else:
+            text += ["", f"<details><summary>{title}</summary>", "", *table(section), "", "</details>"]
+    notes = {
+        name: result["note"]
+        for row in rows
+        for name, result in row["competitors"].items()
+        if result.get("note")
+    }
+    if notes:
+        text += ["", *(f"* {name} {note}." for name, note in notes.items())]
+    if memory:
+        case = parse(memory["case"])
+        extra = [f"{result['extra_mb']:.0f} MB ({name})" for name, result in memory["libraries"].items()]
+        shape = f"{case.n_samples:,} x {case.n_features} {case.dtype}, k = {case.n_clusters}"
+        text += ["", f"Peak memory of a fit beyond its data, {shape}: {', '.join(extra)}."]
+    return "\n".join(text)
+
+
+def with_table(readme: str, body: str) -> str:
+    """The README with `body` between the markers."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"README.md has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
+
+
+def plot_ratios(rows: list[Row], path: Path) -> None:
+    """Bars: how much faster than scikit-learn each fit of the grid is."""
+    from matplotlib.figure import Figure
+
+    fits = [row for row in rows if row["group"] == "grid" and row["verb"] == "fit"]
+    shapes = list(dict.fromkeys((r["n_samples"], r["n_features"], r["n_clusters"], r["dtype"]) for r in fits))
+    figure = Figure(figsize=(9, 0.42 * len(shapes) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    for offset, kind, color in ((0.2, "blobs", "tab:blue"), (-0.2, "noise", "tab:orange")):
+        values = {
+            (r["n_samples"], r["n_features"], r["n_clusters"], r["dtype"]): seconds(r, REFERENCE)
+            / seconds(r, OURS)
+            for r in fits
+            if r["kind"] == kind
+        }
+        places = [-i + offset for i, shape in enumerate(shapes) if shape in values]
+        bars = axes.barh(places, [values[s] for s in shapes if s in values], 0.38, color=color, label=kind)
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks([-i for i in range(len(shapes))], [f"{n:,} x {d}, k = {k}, {t}" for n, d, k, t in shapes])
+    axes.set_xlabel("time of scikit-learn / time of gpukmeans (whole fit, same start)")
+    axes.legend()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def plot_growth(rows: list[Row], path: Path) -> None:
+    """Time per iteration as each size is doubled, on two logarithmic axes."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    groups = list(dict.fromkeys(row["group"] for row in rows if row["group"] != "grid"))
+    figure = Figure(figsize=(4.2 * len(groups), 3.8), layout="constrained")
+    for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+        points = [row for row in rows if row["group"] == group]
+        sizes = [row[group] for row in points]
+        for name in COMPETITORS:
+            times = [seconds(row, name) for row in points]
+            if None not in times:
+                per_iteration = [
+                    1e3 * time / row["competitors"][name]["n_iter"]
+                    for time, row in zip(times, points, strict=True)
+                    if time is not None
+                ]
+                axes.plot(
+                    sizes, per_iteration, marker="o", label=name, linewidth=2.2 if name == OURS else 1.2
+                )
+        axes.plot(sizes, [1e3 * floor_seconds(row) for row in points], "k:", label="floor")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        held = {g: points[0][g] for g in ("n_samples", "n_features", "n_clusters") if g != group}
+        axes.set_title(group + "\n" + ", ".join(f"{k} = {v:,}" for k, v in held.items()), fontsize=9)
+        axes.set_ylabel("ms per iteration")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the table and the plots, or check the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path, help="JSON files of one machine")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument(
+        "--plots", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the plots"
+    )
+    parser.add_argument("--no-plots", action="store_true", help="only the table: matplotlib is not needed")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; 1 if the README has another table"
+    )
+    options = parser.parse_args(arguments)
+    runs, rows, memory = load(options.results)
+    readme = options.readme.read_text(encoding="utf-8")
+    wanted = with_table(readme, markdown(runs, rows, memory))
+    if options.check:
+        print(
+            "README.md has the table of these results" if wanted == readme else "README.md has another table"
+        )
+        return int(wanted != readme)
+    options.readme.write_text(wanted, encoding="utf-8")
+    if options.no_plots:
+        return 0
+    options.plots.mkdir(parents=True, exist_ok=True)
+    if any(row["group"] == "grid" and row["verb"] == "fit" for row in rows):
+        plot_ratios(rows, options.plots / "fit.png")
+    if any(row["group"] != "grid" for row in rows):
+        plot_growth(rows, options.plots / "growth.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
