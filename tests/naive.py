@@ -289,10 +289,14 @@ def fit(X: Any, centers: Any, *, sample_weight: Any = None, max_iter: int = 300,
 # ---------------------------------------------------------------------------------------------- seeding
 
 
+def first_target(u: float, whole: int) -> int:
+    """u times the total, rounded down to an integer below the total."""
+    return min(math.floor(u * float(whole)), whole - 1)
+
+
 def first_above(prefix_sums: np.ndarray, u: float) -> int:
     """The first row whose prefix sum exceeds u times the total."""
-    whole = int(prefix_sums[-1])
-    target = min(math.floor(u * float(whole)), whole - 1)
+    target = first_target(u, int(prefix_sums[-1]))
     for i, s in enumerate(prefix_sums.tolist()):
         if s > target:
             return i
