@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 KINDS = ("blobs", "noise", "uniform", "grid", "duplicates", "scales", "constant")
 STARTS = ("rows", "repeated rows", "near rows", "far", "very far")
 WEIGHTS = (None, None, "random", "integer", "zeros", "1e-30", "1e30", "powers", "extreme")
-SCALES = {"f4": (1e-30, 1e-22, 1e-6, 1e6, 1e19, 1e30), "f8": (1e-300, 1e-30, 1e-6, 1e6, 1e30, 1e300)}
+SCALES = {
+    "f4": (1e-30, 1e-22, 1e-15, 1e-6, 1e6, 1e15, 1e19, 1e30),
+    "f8": (1e-300, 1e-30, 1e-15, 1e-6, 1e6, 1e15, 1e30, 1e300),
+}
 
 
 class Problem(NamedTuple):

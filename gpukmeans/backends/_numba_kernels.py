@@ -265,10 +265,15 @@ def _assign(  # type: ignore[no-untyped-def]
                 if not (second[i] - best[i] > norm[i]):
                     label[i] = recheck(X[start + i], centers)
                     counts[1] += 1
-        changed = np.int32(0)
+        moved = 0
         for i in range(m):
-            changed |= label[i] ^ labels[start + i]
-        if mode != REBUILD and changed == 0:
+            moved += label[i] != labels[start + i]
+        counts[0] += moved
+        if mode == LABELS:
+            for i in range(m):
+                labels[start + i] = label[i]
+            continue
+        if mode == MOVED and moved == 0:
             continue
         w = 1.0
         weight_high = np.int64(1)
@@ -278,21 +283,19 @@ def _assign(  # type: ignore[no-untyped-def]
             old = labels[start + i]
             if new == old and mode != REBUILD:
                 continue
-            counts[0] += new != old
-            if mode != LABELS:
+            if weighted:
+                w = weight[start + i]
+                y = w * weight_scale
+                weight_high = np.int64(np.rint(y))
+                weight_low = np.int64(np.rint((y - np.rint(y)) * low_scale))
+                weights_low[new] += weight_low
+            weights[new] += weight_high
+            add_row(sums[new], sums_low[new], X[start + i], w, scale, low_scale, two_limbs, 1)
+            if mode == MOVED and old >= 0:
+                weights[old] -= weight_high
                 if weighted:
-                    w = weight[start + i]
-                    y = w * weight_scale
-                    weight_high = np.int64(np.rint(y))
-                    weight_low = np.int64(np.rint((y - np.rint(y)) * low_scale))
-                    weights_low[new] += weight_low
-                weights[new] += weight_high
-                add_row(sums[new], sums_low[new], X[start + i], w, scale, low_scale, two_limbs, 1)
-                if mode == MOVED and old >= 0:
-                    weights[old] -= weight_high
-                    if weighted:
-                        weights_low[old] -= weight_low
-                    add_row(sums[old], sums_low[old], X[start + i], w, scale, low_scale, two_limbs, -1)
+                    weights_low[old] -= weight_low
+                add_row(sums[old], sums_low[old], X[start + i], w, scale, low_scale, two_limbs, -1)
             labels[start + i] = new
 
 
