@@ -345,27 +345,29 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
 
-    def _checked(self, X: Any) -> tuple[Backend, FloatArray, FloatArray]:
-        """Backend, scaled rows and scaled centers (float64) for a fitted model."""
+    def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
+        """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
         check_is_fitted(self)
         check_parameters("KMeans", backend=self.backend, precision=self.precision)
         X = check_data(X, estimator=self, reset=False)
+        weights = check_sample_weight(sample_weight, X.shape[0])
         backend = get_backend(self.backend, self.precision)
-        names = getattr(self, "feature_names_in_", None)
-        check_finite(backend, make_blocks(backend, X), X, "X", names)
+        blocks = make_blocks(backend, X, weights)
+        check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
+        if self._scale_exponent:
+            blocks = make_blocks(backend, scale_rows(X, self._scale_exponent), weights)
         centers = np.ldexp(self.cluster_centers_, self._scale_exponent).astype(np.float64)
-        return backend, scale_rows(X, self._scale_exponent), np.ascontiguousarray(centers)
+        return backend, blocks, np.ascontiguousarray(centers)
 
     def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
-        backend, X, centers = self._checked(X)
-        blocks = make_blocks(backend, X, check_sample_weight(sample_weight, X.shape[0]))
+        backend, blocks, centers = self._checked(X, sample_weight)
         for rows in blocks:
             backend.assign(rows, centers)
         return backend, blocks, centers
 
     def _distances(self, X: Any) -> FloatArray:
-        backend, X, centers = self._checked(X)
-        parts = [backend.transform(rows.dense(), centers) for rows in make_blocks(backend, X)]
+        backend, blocks, centers = self._checked(X)
+        parts = [backend.transform(rows.dense(), centers) for rows in blocks]
         distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return scale_rows(distances, -self._scale_exponent)
 

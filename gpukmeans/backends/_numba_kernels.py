@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 
 from ..exact import CHAIN
-from ._simd import GROUPS, LANES, TILE, make_pack_tile, make_score_tile
+from ._simd import GROUPS, LANES, TILE, make_pack_narrow, make_pack_tile, make_score_tile
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
@@ -29,6 +29,8 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 _pack32 = make_pack_tile(double=False)
 _pack64 = make_pack_tile(double=True)
+_pack32_2, _pack32_3, _pack32_4 = (make_pack_narrow(d, double=False) for d in (2, 3, 4))
+_pack64_2, _pack64_3, _pack64_4 = (make_pack_narrow(d, double=True) for d in (2, 3, 4))
 _score6 = make_score_tile(6, chained=False)
 _score4 = make_score_tile(4, chained=False)
 _score6_chained = make_score_tile(6, chained=True)
@@ -193,6 +195,25 @@ recheck = _compile(_recheck)
 add_row = _compile(_add_row)
 
 
+def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-untyped-def]
+    if itemsize == 4:
+        if n_features == 2:
+            _pack32_2(rows, shift, tile)
+        elif n_features == 3:
+            _pack32_3(rows, shift, tile)
+        else:
+            _pack32_4(rows, shift, tile)
+    elif n_features == 2:
+        _pack64_2(rows, shift, tile)
+    elif n_features == 3:
+        _pack64_3(rows, shift, tile)
+    else:
+        _pack64_4(rows, shift, tile)
+
+
+pack_narrow = _compile(_pack_narrow)
+
+
 def _assign(  # type: ignore[no-untyped-def]
     X, low, high, labels, weight, centers, shift, packed, half, bound,
     mode, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
@@ -217,7 +238,10 @@ def _assign(  # type: ignore[no-untyped-def]
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
         packed_features = 0
-        if m == TILE and n_features >= LANES:
+        if m == TILE and 2 <= n_features <= 4:
+            packed_features = n_features
+            pack_narrow(X[start:].ctypes.data, X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
+        elif m == TILE and n_features >= LANES:
             n_chunks = n_features // LANES
             packed_features = n_chunks * LANES
             address = X[start:].ctypes.data

@@ -151,6 +151,46 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
     return kernel
 
 
+def make_pack_narrow(n_features: int, double: bool) -> Callable[..., None]:
+    """Numba intrinsic ``(rows, shift, tile)``: as `make_pack_tile`, for TILE contiguous rows of 2 to 4 features.
+
+    LANES rows are read as one long vector, and each feature is a shuffle of it.
+    """
+    i32, i64 = ir.IntType(32), ir.IntType(64)
+    scalar = ir.DoubleType() if double else ir.FloatType()
+    target, mask_type = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(i32, LANES)
+    long = ir.VectorType(scalar, LANES * n_features)
+    size = 8 if double else 4
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        rows, shift, tile = args
+
+        def at(base: Any, offset: int, kind: Any) -> Any:
+            return b.inttoptr(b.add(base, ir.Constant(i64, offset)), kind.as_pointer())
+
+        first_lane = ir.Constant(mask_type, [0] * LANES)
+        for v in range(VECTORS):
+            values = b.load(at(rows, v * LANES * n_features * size, long), align=4)
+            for j in range(n_features):
+                mask = ir.Constant(mask_type, [j + n_features * lane for lane in range(LANES)])
+                x = b.shuffle_vector(values, ir.Constant(long, ir.Undefined), mask)
+                s = b.load(at(shift, j * size, scalar), align=4)
+                undefined = ir.Constant(x.type, ir.Undefined)
+                moved = b.fsub(
+                    x, b.shuffle_vector(b.insert_element(undefined, s, ir.Constant(i32, 0)), undefined, first_lane)
+                )
+                moved = b.fptrunc(moved, target) if double else moved
+                b.store(moved, at(tile, (j * TILE + v * LANES) * 4, target), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def pack_narrow(typing: Any, rows: Any, shift: Any, tile: Any) -> Any:
+        return types.void(*[types.intp] * 3), codegen
+
+    kernel: Callable[..., None] = pack_narrow
+    return kernel
+
+
 def make_pack_tile(double: bool) -> Callable[..., None]:
     """Numba intrinsic ``(rows, row_bytes, shift, tile, n_chunks)``: tile = (rows - shift) transposed, as float32.
 
