@@ -14,7 +14,8 @@ template <class T> struct alignas(2 * sizeof(T)) simt_v2 { T x, y; };
 template <class T> struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) simt_v4 { T x, y, z, w; };
 using float4 = simt_v4<float>;
 using double2 = simt_v2<double>;
-SIMT_FN float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+// instrumented, unlike the rest: it may build its result in place, in shared memory
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 #define threadIdx (::simt::B.cur->tid)
 #define blockIdx (::simt::B.bid)

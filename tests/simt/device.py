@@ -43,6 +43,8 @@ class Device:
         Macros, such as smaller tiles.
     edits : dict
         File name -> (old, new): a one-line defect.
+    only : str
+        Build the instances that contain this text, where there are such (assign.cu has many).
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Device:
         seed: int = 0,
         defines: Mapping[str, int] | None = None,
         edits: Mapping[str, tuple[str, str]] | None = None,
+        only: str = "",
     ) -> None:
+        self.only = only
         self.checked, self.seed, self.defines, self.edits = checked, seed, dict(defines or {}), dict(edits or {})
         self._libraries: dict[str, Library] = {}
         self._arrays: list[np.ndarray] = []
@@ -73,7 +77,7 @@ class Device:
         """The library of one .cu file; built on its first use."""
         if file not in self._libraries:
             headers = {p.name: self._text(p.name) for p in KERNELS.glob("*.cuh")}
-            instances = INSTANCES[file]
+            instances = [i for i in INSTANCES[file] if self.only in i] or INSTANCES[file]
             self._libraries[file] = build(
                 self._text(f"{file}.cu"), instances, headers=headers, defines=self.defines, checked=self.checked
             )
