@@ -77,7 +77,7 @@ class Device:
         """The library of one .cu file; built on its first use."""
         if file not in self._libraries:
             headers = {p.name: self._text(p.name) for p in KERNELS.glob("*.cuh")}
-            instances = [i for i in INSTANCES[file] if self.only in i] or INSTANCES[file]
+            instances = [i for i in INSTANCES[file] if self.only in i or "<" not in i]
             self._libraries[file] = build(
                 self._text(f"{file}.cu"), instances, headers=headers, defines=self.defines, checked=self.checked
             )

@@ -30,7 +30,7 @@ SIMT_FN void map_memory() {
   if (B.stacks) return;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   B.stacks = (char*)mmap(0, STACK * MAX_THREADS, PROT_READ | PROT_WRITE, flags, -1, 0);
-  for (int i = 0; i < MAX_THREADS; i++) mprotect(B.stacks + STACK * i, PAGE, PROT_NONE);
+  // no guard pages between stacks: a thousand for each library would use up the mappings that a process may have
   B.smem = (char*)mmap(0, SMEM_MAX + PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
   mprotect(B.smem + SMEM_MAX, PAGE, PROT_NONE);
 }
