@@ -1,6 +1,5 @@
 """One-line defects of the kernels: each must be seen, by its bits or by checked mode. The kernels as they are pass."""
 
-import naive
 import numpy as np
 import pytest
 import support
@@ -9,10 +8,18 @@ from simt.backend import Centers, SimtBackend
 from simt.device import Device
 from test_kernels import SHRUNK, problem
 
+import naive
+
 
 def labels(device):
     """assign and recheck: noise, ties, entries spread wide, more than one tile of everything."""
-    for n, d, k, kind in ((70, 4, 37, "wide"), (70, 17, 35, "wide"), (40, 3, 12, "ties"), (40, 18, 33, "ties"), (33, 19, 40, "duplicates")):
+    for n, d, k, kind in (
+        (70, 4, 37, "wide"),
+        (70, 17, 35, "wide"),
+        (40, 3, 12, "ties"),
+        (40, 18, 33, "ties"),
+        (33, 19, 40, "duplicates"),
+    ):
         X, C, _ = problem(n, d, min(n, k), "f4", kind)
         centers = Centers(device, *C.shape, C.dtype)
         centers.publish(C)
@@ -52,7 +59,16 @@ def loop(device):
     assert np.flatnonzero(np.isfinite(centers.half[: len(C)])).tolist() == [0, 1, 3]
     sums = [device.array(np.arange(k * 2).reshape(-1, 2), np.int64) for k in (3,)]
     moved_sq, after = device.zeros(3, np.float64), Centers(device, 3, 2, np.float32)
-    args = (None, device.array([1, 3, 0], np.int64), None, device.array([1.0, 1.0]), 1.0, 1.0, after.values.copy(), after.values)
+    args = (
+        None,
+        device.array([1, 3, 0], np.int64),
+        None,
+        device.array([1.0, 1.0]),
+        1.0,
+        1.0,
+        after.values.copy(),
+        after.values,
+    )
     out = (after.shift, after.cs, after.half, after.hash, after.cmax, moved_sq, 2, after.ldc, 3)
     args = (*args[:6], device.zeros((3, 2), np.float32), *args[7:])
     device.launch("recenter<float>", 3, 128, sums[0], *args, *out)
@@ -88,7 +104,11 @@ MUTANTS = [
     ("accumulate.cu", "lane == 0) add_global(moved, m)", "lane == 0) add_global(moved, 1)"),
     ("accumulate.cu", "if (from >= 0) add_global(&sums[", "if (from > 0) add_global(&sums["),
     ("accumulate.cu", "if (from >= 0) add_global(&sums_low", "if (from > 0) add_global(&sums_low"),
-    ("accumulate.cu", "if (from >= 0) add_global(&weights[from], -high)", "if (from >= 0) add_global(&weights[from], high)"),
+    (
+        "accumulate.cu",
+        "if (from >= 0) add_global(&weights[from], -high)",
+        "if (from >= 0) add_global(&weights[from], high)",
+    ),
     ("accumulate.cu", "i < 2 * all; i += SUM_THREADS) low[i] = 0", "i < all; i += SUM_THREADS) low[i] = 0"),
     ("accumulate.cu", "__syncthreads();                                  // every cell", "// every cell"),
     ("accumulate.cu", "__syncthreads();                                  // all rows", "// all rows"),
@@ -116,7 +136,7 @@ def test_the_kernels_as_they_are_pass(check, seed):
 
 @pytest.mark.parametrize(("file", "old", "new"), MUTANTS, ids=lambda v: " ".join(v.split())[:40])
 def test_a_defect_is_seen(file, old, new):
-    with pytest.raises((build.SimtError, AssertionError, pytest.fail.Exception)) as seen:
+    with pytest.raises((build.SimtError, AssertionError, pytest.fail.Exception)) as seen:  # noqa: PT012
         for seed in (0, 2, 9):
             CHECKS[file](device(file, old, new, seed=seed))
     assert "compile failed" not in str(seen.value), seen.value

@@ -28,18 +28,43 @@ extern "C" __global__ void lanes(int* out) {
 
 DEFECTS = {
     "no barrier": (REVERSE, "  __syncthreads();\n", "", "race in shared|uninitialised"),
-    "one thread too many": (REVERSE, "if (i < n) out", "if (i <= n) out", "runs past its shared|outside every allocation"),
-    "read past the end": (REVERSE, "if (i < n) s[i] = in[i]", "if (i < n) s[i] = in[i + 1]", "outside every allocation"),
+    "one thread too many": (
+        REVERSE,
+        "if (i < n) out",
+        "if (i <= n) out",
+        "runs past its shared|outside every allocation",
+    ),
+    "read past the end": (
+        REVERSE,
+        "if (i < n) s[i] = in[i]",
+        "if (i < n) s[i] = in[i + 1]",
+        "outside every allocation",
+    ),
     "never written": (REVERSE, "if (i < n) s[i] =", "if (i < n - 1) s[i] =", "uninitialised shared memory"),
-    "barrier in a branch": (REVERSE, "  __syncthreads();", "  if (i < 32) __syncthreads();", "divergent __syncthreads|race"),
+    "barrier in a branch": (
+        REVERSE,
+        "  __syncthreads();",
+        "  if (i < 32) __syncthreads();",
+        "divergent __syncthreads|race",
+    ),
     "an early return": (REVERSE, "  if (i < n) s", "  if (i >= n) return;\n  s", "divergent __syncthreads"),
     "misaligned": (REVERSE, "= in[i];", "= *(const int*)((const char*)in + i);", "misaligned"),
     "all write one word": (REVERSE, "out[i] = s", "out[0] = s", "write-write race in global memory"),
     "no syncwarp": (LANES, "  __syncwarp();\n", "", "race in shared|uninitialised"),
-    "no atomic": (LANES, "atomicAdd(out, __popc(odd) + s[31 - i])", "*out += __popc(odd) + s[31 - i]", "race in global memory"),
+    "no atomic": (
+        LANES,
+        "atomicAdd(out, __popc(odd) + s[31 - i])",
+        "*out += __popc(odd) + s[31 - i]",
+        "race in global memory",
+    ),
     "not in its own mask": (LANES, "__ballot_sync(0xffffffffu", "__ballot_sync(0xffffu", "not in its own mask"),
     "a lane stays away": (LANES, "  __syncwarp();", "  if (i) __syncwarp();", "deadlock|mismatch|race"),
-    "wrong lanes meet": (LANES, "  __syncwarp();", "  if (i) __syncwarp(); else __ballot_sync(0xffffffffu, 1);", "mismatch"),
+    "wrong lanes meet": (
+        LANES,
+        "  __syncwarp();",
+        "  if (i) __syncwarp(); else __ballot_sync(0xffffffffu, 1);",
+        "mismatch",
+    ),
 }
 
 
@@ -75,7 +100,7 @@ def test_a_right_kernel_gives_its_result_and_no_report(checked, seed):
 def test_a_defect_is_reported(name):
     source, old, new, report = DEFECTS[name]
     assert source.count(old) == 1
-    with pytest.raises(build.SimtError, match=report):
+    with pytest.raises(build.SimtError, match=report):  # noqa: PT012
         for seed in (0, 1, 2):
             run(source.replace(old, new), checked=True, seed=seed)
 

@@ -1,4 +1,4 @@
-"""The kernels as a backend: the verbs of the waist on the harness, so that the whole loop can be compared with the oracle.
+"""The kernels as a backend: the verbs of the waist on the harness, to compare the whole loop with the oracle.
 
 It launches as a real backend would; relocating empty clusters is left to `lloyd`, which does it on the host.
 """
@@ -6,6 +6,7 @@ It launches as a real backend would; relocating empty clusters is left to `lloyd
 from typing import Any
 
 import numpy as np
+
 from gpukmeans import exact
 from gpukmeans.backends.base import Partial, Rows, Summary
 
@@ -27,7 +28,9 @@ def type_name(X: Any) -> str:
 class Centers:
     """Centers on the device, prepared for the fast pass."""
 
-    def __init__(self, device: Device, n_clusters: int, n_features: int, dtype: Any, *, tiled: bool | None = None) -> None:
+    def __init__(
+        self, device: Device, n_clusters: int, n_features: int, dtype: Any, *, tiled: bool | None = None
+    ) -> None:
         self.device, self.k, self.d = device, n_clusters, n_features
         self.tiled = n_features > 16 if tiled is None else tiled
         self.rows = 8 * device.define("ASSIGN_SIDE", 16) if self.tiled else 4
@@ -109,7 +112,20 @@ class SimtBackend:
         n, d = rows.data.shape
         label = self.device.array(np.full(n, -7), np.int32)
         found, count = self.device.zeros(n, UNCERTAIN), self.device.zeros(1, np.uint64)
-        args = (rows.data, centers.shift, centers.cs, centers.half, centers.bound, label, found, count, n, d, centers.ldc, centers.kp)
+        args = (
+            rows.data,
+            centers.shift,
+            centers.cs,
+            centers.half,
+            centers.bound,
+            label,
+            found,
+            count,
+            n,
+            d,
+            centers.ldc,
+            centers.kp,
+        )
         t = type_name(rows.data)
         if centers.tiled:
             side = self.device.define("ASSIGN_SIDE", 16)
@@ -125,7 +141,19 @@ class SimtBackend:
     def label(self, rows: Rows, centers: Centers) -> tuple[np.ndarray, int]:
         """Exact labels, and how many rows were rechecked."""
         label, found, count = self.fast_labels(rows, centers)
-        args = (rows.data, centers.values, centers.shift, centers.cs, centers.half, found, count, label, centers.d, centers.ldc, centers.k)
+        args = (
+            rows.data,
+            centers.values,
+            centers.shift,
+            centers.cs,
+            centers.half,
+            found,
+            count,
+            label,
+            centers.d,
+            centers.ldc,
+            centers.k,
+        )
         self.device.launch(f"recheck<{centers.type}>", 2, 128, *args)
         return label, int(count[0])
 
@@ -187,14 +215,30 @@ class SimtBackend:
 
     def seed_find(self, rows: Rows, code: exact.FixedPoint, values: list[int]) -> list[int]:
         found = self.device.array(np.full(len(values), -1), np.int64)
-        args = (rows.closest, rows.sample_weight, code.scale[0], self._ends(rows, code), self.device.array(values, np.int64), found)
+        args = (
+            rows.closest,
+            rows.sample_weight,
+            code.scale[0],
+            self._ends(rows, code),
+            self.device.array(values, np.int64),
+            found,
+        )
         self.device.launch(f"seed_find<{type_name(rows.data)}>", len(values), 32, *args, len(rows.data))
         return found.tolist()
 
     def seed_trials(self, rows: Rows, candidates: np.ndarray, code: exact.FixedPoint) -> list[int]:
         n, d = rows.data.shape
         potentials = self.device.zeros(len(candidates), np.int64)
-        args = (rows.data, self.device.array(candidates), rows.closest, rows.sample_weight, code.scale[0], potentials, n, d)
+        args = (
+            rows.data,
+            self.device.array(candidates),
+            rows.closest,
+            rows.sample_weight,
+            code.scale[0],
+            potentials,
+            n,
+            d,
+        )
         self.device.launch(f"seed_trials<{type_name(rows.data)}>", 3, 256, *args, len(candidates))
         return potentials.tolist()
 

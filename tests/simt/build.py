@@ -23,7 +23,7 @@ class SimtError(RuntimeError):
 
 
 class _LaunchArgs(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("grid", ctypes.c_uint * 3),
         ("block", ctypes.c_uint * 3),
         ("smem", ctypes.c_uint64),

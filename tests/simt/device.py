@@ -9,7 +9,12 @@ from .build import KERNELS, Library, build
 
 INSTANCES = {
     "assign": [
-        *(f"assign_tiled<{t}, {a}, {c}>" for t in ("float", "double") for a in ("true", "false") for c in ("true", "false")),
+        *(
+            f"assign_tiled<{t}, {a}, {c}>"
+            for t in ("float", "double")
+            for a in ("true", "false")
+            for c in ("true", "false")
+        ),
         *(f"assign_small<{t}, {dp}, 4>" for t in ("float", "double") for dp in (4, 8, 16)),
     ],
     "recheck": ["recheck<float>", "recheck<double>"],
@@ -20,7 +25,11 @@ INSTANCES = {
         "bound_terms",
     ],
     "seed": [
-        *(f"{v}<{t}>" for v in ("seed_update", "seed_potentials", "seed_find", "seed_trials") for t in ("float", "double")),
+        *(
+            f"{v}<{t}>"
+            for v in ("seed_update", "seed_potentials", "seed_find", "seed_trials")
+            for t in ("float", "double")
+        ),
         "seed_scan",
     ],
     "inertia": ["own_distance<float>", "own_distance<double>", "inertia_sum"],

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import naive
 import numpy as np
+
+import naive
 from gpukmeans import exact, lloyd, seeding
 from gpukmeans.backends.base import Rows
 
@@ -26,7 +27,9 @@ def threshold_of(backend: SimtBackend, rows: Rows, tol: float) -> float:
     return tol * codes.mean_variance(*backend.moments(rows, codes), n)
 
 
-def fit(backend: SimtBackend, X: Any, centers: Any, w: Any = None, *, max_iter: int = 300, tol: float = 1e-4) -> naive.Fit:
+def fit(
+    backend: SimtBackend, X: Any, centers: Any, w: Any = None, *, max_iter: int = 300, tol: float = 1e-4
+) -> naive.Fit:
     """A fit from given centers through gpukmeans.lloyd, with data scaled as the estimator does."""
     scaled, weight, s, s_weight = naive.prepared(X, w)
     rows = backend.rows(scaled, None if w is None else weight)
@@ -37,7 +40,9 @@ def fit(backend: SimtBackend, X: Any, centers: Any, w: Any = None, *, max_iter: 
     return naive.restored(made, scaled, weight, s, s_weight)
 
 
-def fit_on_device(backend: SimtBackend, X: Any, centers: Any, w: Any = None, *, max_iter: int = 300, tol: float = 1e-4) -> naive.Fit:
+def fit_on_device(
+    backend: SimtBackend, X: Any, centers: Any, w: Any = None, *, max_iter: int = 300, tol: float = 1e-4
+) -> naive.Fit:
     """The same fit with recenter.cu in the loop: the host sees only the state. Data without empty clusters."""
     rows = backend.rows(X, w)
     device, (n, d), k = backend.device, X.shape, len(centers)
