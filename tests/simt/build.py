@@ -1,0 +1,144 @@
+"""Compile .cu source text to a CPU shared library and launch its kernels."""
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+KERNELS = Path(__file__).parents[2] / "kernels"
+FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing", "-ffp-contract=off"]
+FLAGS += ["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable"]
+FAST = ["-O1", "-march=native"]  # -O2 takes ten times as long for the unrolled tiles
+CHECKED = ["-O1", "-g", "-fsanitize=thread", "-DSIMT_CHECK"]
+
+
+class SimtError(RuntimeError):
+    """What the harness found wrong with a kernel or with its launch."""
+
+
+class _LaunchArgs(ctypes.Structure):
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("smem", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("check", ctypes.c_int),
+        ("yield_1_in", ctypes.c_int),
+    ]
+
+
+def compiler() -> str | None:
+    """Path of g++, or None."""
+    return shutil.which("g++")
+
+
+def cache_directory() -> Path:
+    """Where built libraries are kept: GPUKMEANS_SIMT_CACHE, or a folder of the system's temporary directory."""
+    default = Path(tempfile.gettempdir()) / f"gpukmeans-simt-{os.getuid()}"
+    path = Path(os.environ.get("GPUKMEANS_SIMT_CACHE", default))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def build(
+    source: str,
+    kernels: Sequence[str],
+    *,
+    headers: Mapping[str, str] | None = None,
+    defines: Mapping[str, int] | None = None,
+    checked: bool = False,
+) -> "Library":
+    """Library with the named kernels (template instances too) of a source text.
+
+    `headers` maps the names of headers to their text; they are written beside the source. A library is built once for
+    a source, its headers, the harness and the flags.
+    """
+    names = {name: f"k{i}" for i, name in enumerate(kernels)}
+    text = source + "".join(f"\nSIMT_REGISTER({i}, {name})" for name, i in names.items()) + "\n"
+    headers = dict(headers or {})
+    flags = [*FLAGS, *(CHECKED if checked else FAST), *(f"-D{k}={v}" for k, v in (defines or {}).items())]
+    harness = "".join(p.read_text() for p in sorted(HERE.glob("*.h")))
+    key = hashlib.sha256(repr((text, sorted(headers.items()), flags, harness)).encode()).hexdigest()[:20]
+    library = cache_directory() / f"{key}.so"
+    if not library.exists():
+        _compile(text, headers, flags, library)
+    return Library(library, names)
+
+
+def _compile(text: str, headers: Mapping[str, str], flags: Sequence[str], library: Path) -> None:
+    folder = library.with_suffix(f".{os.getpid()}")
+    folder.mkdir()
+    try:
+        (folder / "kernel.cu").write_text(text)
+        for name, content in headers.items():
+            (folder / name).write_text(content)
+        include = ["-I", str(folder), "-x", "c++", "-include", str(HERE / "simt_host.h")]
+        _run(["g++", *flags, *include, "-c", str(folder / "kernel.cu"), "-o", str(folder / "kernel.o")])
+        # no -fsanitize here: the harness has the hooks
+        _run(["g++", "-shared", str(folder / "kernel.o"), "-o", str(folder / "kernel.so")])
+        (folder / "kernel.so").replace(library)  # whole or not at all, also with two builders
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SimtError(f"compile failed:\n{done.stderr}")
+
+
+class Library:
+    """Compiled kernels; `signature` maps each one to its parameters, such as ["p8", "i4"]."""
+
+    def __init__(self, path: Path, names: Mapping[str, str]) -> None:
+        self.path, self.names, self._lib = path, names, ctypes.CDLL(str(path))
+        self._lib.simt_error.restype = ctypes.c_char_p
+        self._lib.simt_base.restype = ctypes.c_void_p
+        self.signature: dict[str, list[str]] = {}
+        for name, i in names.items():
+            text = ctypes.create_string_buffer(1024)
+            getattr(self._lib, f"simt_sig_{i}")(text)
+            self.signature[name] = text.value.decode().split()
+
+    def add_allocation(self, pointer: int, size: int) -> None:
+        """Tell checked mode of memory that kernels may use."""
+        self._lib.simt_add_alloc(ctypes.c_void_p(pointer), ctypes.c_size_t(size))
+
+    def clear_allocations(self) -> None:
+        """Forget all memory."""
+        self._lib.simt_clear_allocs()
+
+    def launch(
+        self,
+        name: str,
+        grid: int,
+        block: int,
+        values: Sequence[bytes],
+        *,
+        shared: int = 0,
+        seed: int = 0,
+        checked: bool = False,
+    ) -> None:
+        """Run one kernel; `values` are the bytes of its arguments. Seed 0 runs threads in order."""
+        buffers = [ctypes.create_string_buffer(raw, max(16, len(raw))) for raw in values]
+        pointers = (ctypes.c_void_p * max(1, len(buffers)))(*[ctypes.addressof(b) for b in buffers])
+        three = ctypes.c_uint * 3
+        yield_1_in = 50 if checked and seed else 0
+        args = _LaunchArgs(three(grid, 1, 1), three(block, 1, 1), shared, seed, int(checked), yield_1_in)
+        if getattr(self._lib, f"simt_launch_{self.names[name]}")(ctypes.byref(args), pointers):
+            raise SimtError(f"{name}: {self._explain(self._lib.simt_error().decode())}")
+
+    def _explain(self, message: str) -> str:
+        """Add the source line of the program counter in a report."""
+        found = re.search(r"pc (0x[0-9a-f]+)", message)
+        if not found or not shutil.which("addr2line"):
+            return message
+        offset = hex(int(found.group(1), 16) - self._lib.simt_base() - 1)
+        line = subprocess.run(["addr2line", "-e", str(self.path), offset], capture_output=True, text=True, check=False)
+        return f"{message}\n    at {line.stdout.strip().split('/')[-1]}"

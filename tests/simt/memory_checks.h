@@ -1,0 +1,102 @@
+// Checked mode: every load and store of kernel code is compared with what is allocated and with who touched it before.
+//
+// Reported: outside every allocation, past its end, misaligned, shared memory read before it was written, another
+// thread's local variable, and races: two accesses of one word, one of them a write, not both atomic, with no barrier
+// between. Order comes from the block's barriers (epoch) and, within a warp, from full-mask collectives (sync_epoch).
+#pragma once
+
+extern "C" char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));   // of this library
+
+namespace simt {
+// One 4-byte word: the last writer and the last reader, and how widely it has been read since the last write.
+enum Readers : uint8_t { ONE, ONE_WARP, ONE_BLOCK, MANY_BLOCKS };
+struct Cell { uint32_t w, r, we, re, wwe, rwe; uint8_t w_atomic, r_atomic, readers, has_w, has_r; };
+struct Alloc { char *lo, *hi; std::vector<Cell> cells; };
+inline std::vector<Alloc*> allocs;            // sorted by address
+inline Alloc smem_alloc, static_alloc;
+inline Alloc* last_alloc;
+
+// Whether a barrier lies between what thread `thr` did at (epoch, warp epoch) and now.
+SIMT_FN bool ordered(uint32_t thr, uint32_t epoch, uint32_t warp_epoch) {
+  uint32_t me = B.bid_linear * B.nthreads + B.cur->linear;
+  if (thr == me) return true;
+  if (thr / B.nthreads != B.bid_linear) return false;
+  if (epoch != B.epoch) return true;
+  unsigned warp = thr % B.nthreads / WARP;
+  return warp == B.cur->warp && warp_epoch != B.w[warp].sync_epoch;
+}
+SIMT_FN bool reads_ordered(const Cell& c, uint32_t me) {
+  if (c.readers == MANY_BLOCKS) return false;
+  if (c.readers == ONE_BLOCK) return c.re != B.epoch;
+  if (c.readers == ONE_WARP) return ordered(c.r == me ? c.r ^ 1 : c.r, c.re, c.rwe);
+  return ordered(c.r, c.re, c.rwe);
+}
+SIMT_FN void touch(Cell& c, const void* p, bool write, bool atomic, bool shared, void* pc) {
+  uint32_t me = B.bid_linear * B.nthreads + B.cur->linear, warp_epoch = B.w[B.cur->warp].sync_epoch;
+  auto race = [&](const char* kind, uint32_t o) SIMT_NOSAN {
+    fail("%s race in %s memory at %p: thread %u then thread %u of block %u, pc %p", kind, shared ? "shared" : "global", p,
+         o % B.nthreads, B.cur->linear, B.bid_linear, pc);
+  };
+  if (c.has_w && !(c.w_atomic && atomic) && !ordered(c.w, c.we, c.wwe)) race(write ? "write-write" : "write-read", c.w);
+  if (shared && !write && !c.has_w) fail("read of uninitialised shared memory at %p, pc %p", p, pc);
+  if (write) {
+    if (c.has_r && !(c.r_atomic && atomic) && !reads_ordered(c, me)) race("read-write", c.r);
+    c.w = me; c.we = B.epoch; c.wwe = warp_epoch; c.w_atomic = atomic; c.has_w = 1; c.has_r = 0; c.readers = ONE;
+  } else {
+    if (c.has_r && c.readers != MANY_BLOCKS && !ordered(c.r, c.re, c.rwe))
+      c.readers = c.r / B.nthreads != B.bid_linear ? MANY_BLOCKS : c.r / WARP == me / WARP && c.readers < ONE_BLOCK ? ONE_WARP : ONE_BLOCK;
+    else if (c.readers != MANY_BLOCKS && c.r != me) c.readers = ONE;
+    c.r = me; c.re = B.epoch; c.rwe = warp_epoch; c.r_atomic = atomic; c.has_r = 1;
+  }
+}
+
+SIMT_FN Alloc* find_alloc(char* a, bool& shared) {
+  shared = true;
+  if (a >= B.smem && a < B.smem + SMEM_MAX + PAGE) return &smem_alloc;
+  if (a >= static_alloc.lo && a < static_alloc.hi) return &static_alloc;
+  shared = false;
+  if (last_alloc && a >= last_alloc->lo && a < last_alloc->hi) return last_alloc;
+  auto it = std::upper_bound(allocs.begin(), allocs.end(), a, [](char* x, Alloc* y) { return x < y->lo; });
+  if (it != allocs.begin() && a < (*--it)->hi) return last_alloc = *it;
+  return nullptr;
+}
+SIMT_NOSAN __attribute__((noinline)) static void access(const void* p, unsigned n, bool write, bool atomic, void* pc) {
+  if (!B.user || !B.cfg.check || B.failed) return;
+  InRuntime guard;
+  char* a = (char*)p;
+  if (a >= B.stacks && a < B.stacks + STACK * MAX_THREADS) {
+    if (a < B.cur->stack || a >= B.cur->stack + STACK) fail("access to another thread's local variable, pc %p", pc);
+    return;
+  }
+  bool shared;
+  Alloc* al = find_alloc(a, shared);
+  const char* verb = write ? "write" : "read";
+  if (!al) {
+    if (a >= __ehdr_start && a < _end) return;                      // constants of this library
+    fail("%s of %u bytes at %p is outside every allocation, pc %p", verb, n, p, pc);
+  }
+  if (a < al->lo || a + n > al->hi)
+    fail("%s of %u bytes at %p runs past its %s allocation (%zu bytes, offset %zd), pc %p", verb, n, p, shared ? "shared" : "global",
+         size_t(al->hi - al->lo), a - al->lo, pc);
+  if (uintptr_t(a) % n && (n & (n - 1)) == 0) fail("misaligned %u-byte access at %p, pc %p", n, p, pc);
+  for (unsigned o = 0; o < n; o += 4) touch(al->cells[(a + o - al->lo) >> 2], a + o, write, atomic, shared, pc);
+  maybe_yield();
+}
+}  // namespace simt
+
+#ifdef SIMT_CHECK   // the compiler's instrumentation calls these; no sanitizer runtime is linked
+#define SIMT_HOOK(name, n, write, atomic) \
+  extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_##name##n(void* p) { simt::access(p, n, write, atomic, __builtin_return_address(0)); }
+#define SIMT_HOOKS(n) \
+  SIMT_HOOK(read, n, 0, 0) SIMT_HOOK(write, n, 1, 0) SIMT_HOOK(unaligned_read, n, 0, 0) SIMT_HOOK(unaligned_write, n, 1, 0) \
+  SIMT_HOOK(volatile_read, n, 0, 1) SIMT_HOOK(volatile_write, n, 1, 1)
+SIMT_HOOKS(1) SIMT_HOOKS(2) SIMT_HOOKS(4) SIMT_HOOKS(8) SIMT_HOOKS(16)
+extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_read_range(void* p, size_t n) { simt::access(p, unsigned(n), 0, 0, __builtin_return_address(0)); }
+extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_write_range(void* p, size_t n) { simt::access(p, unsigned(n), 1, 0, __builtin_return_address(0)); }
+extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_init() {}
+extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_func_entry(void*) {}
+extern "C" SIMT_NOSAN __attribute__((used)) void __tsan_func_exit() {}
+#define SIMT_ATOMIC(p) simt::access((void*)(p), sizeof(*(p)), 1, 1, __builtin_return_address(0))
+#else
+#define SIMT_ATOMIC(p) simt::maybe_yield()
+#endif
