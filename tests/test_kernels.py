@@ -51,7 +51,7 @@ def problem(n, d, k, dtype, kind, *, weights=False, seed=0):
 @pytest.fixture(scope="module", autouse=True)
 def gpp():
     if build.compiler() is None:
-        support.missing("simt", "g++ is not installed")
+        support.missing("simt", "it needs g++ on x86-64 Linux")
 
 
 _devices = {}

@@ -120,7 +120,7 @@ MUTANTS = [
 @pytest.fixture(scope="module", autouse=True)
 def gpp():
     if build.compiler() is None:
-        support.missing("simt", "g++ is not installed")
+        support.missing("simt", "it needs g++ on x86-64 Linux")
 
 
 def device(file="", old="", new="", *, seed=2):

@@ -156,8 +156,10 @@ def test_ci_runs_the_commands_that_the_readme_gives() -> None:
 
 def test_ci_requires_the_cpu_backends() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for line in re.findall(r"GPUKMEANS_REQUIRE=(\S+)", script):
-        assert {"numpy", "numba"} <= set(line.split(","))
+    assert re.search(r"^required=numpy,numba,pandas$", script, flags=re.MULTILINE)
+    lines = re.findall(r"GPUKMEANS_REQUIRE=(\S+)", script)
+    assert lines
+    assert all(line.split(",")[0] == "$required" for line in lines)
 
 
 # ---- Dockerfile

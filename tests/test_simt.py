@@ -86,7 +86,7 @@ def run(source: str, *, checked: bool, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def gpp():
     if build.compiler() is None:
-        support.missing("simt", "g++ is not installed")
+        support.missing("simt", "it needs g++ on x86-64 Linux")
 
 
 @pytest.mark.parametrize("checked", [False, True])

@@ -3,9 +3,11 @@
 import ctypes
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +37,8 @@ class _LaunchArgs(ctypes.Structure):
 
 def compiler() -> str | None:
     """Path of g++, or None."""
-    return shutil.which("g++")
+    on_linux = sys.platform == "linux" and platform.machine() == "x86_64"  # fibers switch x86-64 registers
+    return shutil.which("g++") if on_linux else None
 
 
 def cache_directory() -> Path:
