@@ -196,6 +196,23 @@ def test_rows_halfway_between_two_centers_get_the_right_label(backend, seed, d, 
     assert Attack(X, centers.astype(dtype)).n_wrong(backend) == 0
 
 
+def halfway_attack(dtype):
+    """Rows in the middle between two centers, up to rounding."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(2, 20)).astype(dtype)
+    apart = (centers[0] - centers[1]).astype(float)
+    aside = rng.normal(size=(3000, 20))
+    aside -= np.outer(aside @ apart, apart) / (apart @ apart)
+    return Attack((centers.astype(float).mean(axis=0) + aside).astype(dtype), centers)
+
+
+def test_rows_in_the_middle_get_the_right_label_only_because_of_the_bound(backend, monkeypatch):
+    attack = halfway_attack("f8")
+    assert attack.n_wrong(backend) == 0
+    weaken(monkeypatch, factor=2.0**-10)
+    assert attack.n_wrong(backend) > 100
+
+
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -289,6 +306,16 @@ def test_equal_centers_give_the_lowest_index(backend, seed, d, k, dtype):
     X = rng.normal(size=(300, d)).astype(dtype)
     X[:50] = centers[rng.integers(0, k, 50)]
     assert Attack(X, centers).n_wrong(backend) == 0
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_centers_at_the_same_distance_from_their_mean_are_not_taken_for_equal(backend, d, dtype):
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * d)).reshape(d, -1).T.astype(dtype)
+    axes = np.concatenate([np.eye(d), -np.eye(d)]).astype(dtype)
+    X = np.random.default_rng(4).normal(size=(300, d)).astype(dtype)
+    for centers in (corners, axes, np.concatenate([axes, corners, axes])):
+        assert Attack(X, centers).n_wrong(backend) == 0
 
 
 @settings(max_examples=30)

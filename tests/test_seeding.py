@@ -11,6 +11,7 @@ from support import assert_same_array, assert_same_fit, quiet_fit, result_of, th
 
 import gpukmeans
 import naive
+from gpukmeans.backends import get_backend
 
 RNGS = {"RandomState": np.random.RandomState, "Generator": np.random.default_rng}
 
@@ -54,6 +55,21 @@ def test_kmeans_plusplus_chooses_the_rows_of_the_oracle(backend, recipe, rng_kin
 def test_kmeans_plusplus_of_a_large_problem_chooses_the_rows_of_the_oracle(backend, dtype, weights):
     p = problems.large(0, dtype, weights=weights).build()
     assert_same_seeds(*seed_both(p, 40, backend, "RandomState", 0))
+
+
+@settings(max_examples=40)
+@given(recipe=problems.recipes(dtypes=("f4", "f8"), scale=1.0))
+def test_the_distances_of_seeding_have_the_bits_of_the_oracle(backend, recipe):
+    p = recipe.build()
+    device = get_backend(backend)
+    rows = device.rows(p.X, p.sample_weight)
+    closest = None
+    for i, first in ((0, True), (len(p.X) // 2, False), (len(p.X) - 1, False)):
+        sq = naive.seeding_distance(p.X, p.X[i])
+        closest = sq if closest is None else np.minimum(closest, sq)
+        peak = device.seed_update(rows, p.X[i], first)
+        assert_same_array(rows.closest, closest, "closest")
+        assert peak == (closest if p.sample_weight is None else p.sample_weight * closest.astype(float)).max()
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 10])
