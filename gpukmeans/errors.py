@@ -12,6 +12,14 @@ class BackendUnavailableError(GpuKMeansError, RuntimeError):
     """A backend was asked for by name and cannot work here; the message says why and what to do."""
 
 
+class KernelCompileError(GpuKMeansError, RuntimeError):
+    """A CUDA kernel does not compile; the message has the file, the instance, the architecture and the log."""
+
+
+class OutOfMemoryError(GpuKMeansError, MemoryError):
+    """The card cannot hold what is needed even in small blocks; the message says what was wanted and what would fit."""
+
+
 class DataFileError(GpuKMeansError, ValueError):
     """A file of data, weights or labels cannot be read or written; the message names the file."""
 

@@ -15,11 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from . import seeding
-from .backends import get_backend
+from .arrays import caller, is_cupy, is_torch, like, namespace, to_host
+from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .exact import FloatArray
-from .lloyd import Iteration, Result, fit_lloyd, joined_labels, total_inertia
-from .prepare import Prepared, check_finite, make_blocks, mean_variance, prepare, scale_rows
+from .lloyd import Iteration, Result, fit_lloyd, total_inertia
+from .prepare import Prepared, check_finite, mean_variance, prepare
 from .validation import (
     SuggestsParameters,
     check_data,
@@ -31,6 +32,9 @@ from .validation import (
 )
 
 _log = logging.getLogger("gpukmeans")
+
+TYPICAL_ITERATIONS = 20
+"""What a fit is taken to need where a backend is chosen by the size of the work."""
 
 
 class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -64,7 +68,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         Accepted for scikit-learn's sake: X is never changed.
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
         Both give the same bits; the engine chooses how to get them.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
         Where the work is done. 'auto' takes the first that works, and logs which.
     precision : {'exact', 'float32'}, default='exact'
         'float32' takes the labels of the float32 pass without certificate: a row whose two nearest centers differ by
@@ -181,15 +185,21 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
             If the `backend` named does not work here.
         """
         check_parameters("KMeans", **self.get_params(deep=False))
-        X = check_data(X, estimator=self, reset=True)
+        with caller(X):
+            return self._fit(X, sample_weight)
+
+    def _fit(self, given: Any, sample_weight: Any) -> KMeans:
+        X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
         rng = check_rng(self.random_state)
-        backend = get_backend(self.backend, self.precision)
         init = self.init
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, X, self.n_clusters)
         n_init = self._n_runs(init)
+        work = Work.of(X, self.n_clusters, n_passes=n_init * min(self.max_iter, TYPICAL_ITERATIONS))
+        backend = get_backend(self.backend, self.precision, work)
+        X = backend.accept(X)
 
         data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
@@ -216,16 +226,16 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 best = result
         assert best is not None
         best = _as_stored(backend, data, best, X.dtype)
-        n_found = int(np.count_nonzero(np.bincount(best.labels)))
+        n_found = int((namespace(best.labels).bincount(best.labels) > 0).sum())
         if n_found < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
                 "Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.cluster_centers_ = data.unscaled(best.centers, X.dtype)
-        self.labels_ = best.labels
+        self.cluster_centers_ = like(data.unscaled(best.centers, X.dtype), given)
+        self.labels_ = like(best.labels, given)
         self.inertia_ = data.unscaled_sq(best.inertia, weighted=True)
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
@@ -242,7 +252,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
                     "Explicit initial center position passed: performing only one init in KMeans instead of "
                     f"n_init={self.n_init}.",
                     RuntimeWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             return 1
         if self.n_init == "auto":
@@ -263,7 +273,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
             init = check_init_centers(init(X, self.n_clusters, random_state=rng), X, self.n_clusters)
         return data.scaled(init)
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int32]:
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Compute the clusters and return the label of each row: ``fit(X).labels_``.
 
         Parameters
@@ -291,10 +301,10 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         -------
         X_new : ndarray of shape (n_samples, n_clusters)
         """
-        return self.fit(X, sample_weight=sample_weight)._distances(X)
+        return self.fit(X, sample_weight=sample_weight).transform(X)
 
     # ---- use
-    def predict(self, X: Any) -> NDArray[np.int32]:
+    def predict(self, X: Any) -> Any:
         """Nearest center of each row, ties to the lowest index.
 
         The label of a row does not depend on the rows beside it: batches of any size give the same labels, and for
@@ -308,8 +318,9 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         -------
         labels : ndarray of int32, shape (n_samples,)
         """
-        _, blocks, _ = self._assigned(X, None)
-        return joined_labels(blocks)
+        with caller(X):
+            backend, blocks, _ = self._assigned(X, None)
+            return like(backend.labels(blocks), X)
 
     def transform(self, X: Any) -> Any:
         """Distances (not squared) of each row to each center.
@@ -324,7 +335,11 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         -------
         X_new : ndarray of shape (n_samples, n_clusters)
         """
-        return self._distances(X)
+        with caller(X):
+            backend, blocks, centers = self._checked(X)
+            parts = [backend.transform(rows, centers) for rows in blocks]
+            distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            return like(backend.scaled(distances, -self._scale_exponent), X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Opposite of the inertia of X: minus the weighted sum of squared distances to the nearest center.
@@ -340,8 +355,9 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         score : float
             At most 0.
         """
-        backend, blocks, centers = self._assigned(X, sample_weight)
-        inertia = total_inertia(backend, blocks, centers)
+        with caller(X):
+            backend, blocks, centers = self._assigned(X, sample_weight)
+            inertia = total_inertia(backend, blocks, centers)
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
 
@@ -351,12 +367,13 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_parameters("KMeans", backend=self.backend, precision=self.precision)
         X = check_data(X, estimator=self, reset=False)
         weights = check_sample_weight(sample_weight, X.shape[0])
-        backend = get_backend(self.backend, self.precision)
-        blocks = make_blocks(backend, X, weights)
+        backend = get_backend(self.backend, self.precision, Work.of(X, self.cluster_centers_.shape[0], n_passes=1))
+        X = backend.accept(X)
+        blocks = backend.blocks(X, weights)
         check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
         if self._scale_exponent:
-            blocks = make_blocks(backend, scale_rows(X, self._scale_exponent), weights)
-        centers = np.ldexp(self.cluster_centers_, self._scale_exponent).astype(np.float64)
+            blocks = backend.blocks(backend.scaled(X, self._scale_exponent), weights)
+        centers = np.ldexp(to_host(self.cluster_centers_), self._scale_exponent).astype(np.float64)
         return backend, blocks, np.ascontiguousarray(centers)
 
     def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
@@ -365,13 +382,15 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
             backend.assign(rows, centers)
         return backend, blocks, centers
 
-    def _distances(self, X: Any) -> FloatArray:
-        backend, blocks, centers = self._checked(X)
-        parts = [backend.transform(rows.dense(), centers) for rows in blocks]
-        distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return scale_rows(distances, -self._scale_exponent)
-
     # ---- scikit-learn's protocols
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: arrays on a device become NumPy arrays, so that a model can be loaded without a GPU."""
+        state: dict[str, Any] = super().__getstate__()
+        for name, value in state.items():
+            if is_cupy(value) or is_torch(value):
+                state[name] = to_host(value)
+        return state
+
     @property
     def _n_features_out(self) -> int:
         return int(self.cluster_centers_.shape[0])
@@ -455,7 +474,7 @@ def kmeans_plusplus(
     random_state: Any = None,
     n_local_trials: int | None = None,
     backend: str = "auto",
-) -> tuple[FloatArray, NDArray[np.intp]]:
+) -> tuple[Any, NDArray[np.intp]]:
     """Centers by greedy k-means++ [1]_, the same rows on every backend.
 
     Parameters
@@ -469,7 +488,7 @@ def kmeans_plusplus(
     random_state : int, RandomState instance, numpy Generator or None, default=None
     n_local_trials : int, default=None
         Rows drawn a step, of which the best is kept; None is ``2 + int(log(n_clusters))``.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -494,13 +513,16 @@ def kmeans_plusplus(
     """
     check_parameters("kmeans_plusplus", n_clusters=n_clusters, n_local_trials=n_local_trials, backend=backend)
     check_parameters("kmeans_plusplus", random_state=random_state)
-    X = check_data(X)
-    check_enough_samples(X.shape[0], n_clusters)
-    device = get_backend(backend)
-    data = prepare(device, X, check_sample_weight(sample_weight, X.shape[0]), None)
-    rng = check_rng(random_state)
-    _, indices = seeding.kmeans_plusplus(device, data.blocks, n_clusters, rng, data.encoding, n_local_trials)
-    return seeding.take(make_blocks(device, X), indices), indices
+    given = X
+    with caller(given):
+        X = check_data(X)
+        check_enough_samples(X.shape[0], n_clusters)
+        device = get_backend(backend, work=Work.of(X, n_clusters, n_passes=1))
+        X = device.accept(X)
+        data = prepare(device, X, check_sample_weight(sample_weight, X.shape[0]), None)
+        rng = check_rng(random_state)
+        _, indices = seeding.kmeans_plusplus(device, data.blocks, n_clusters, rng, data.encoding, n_local_trials)
+        return like(seeding.take(device.blocks(X), indices), given), indices
 
 
 def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
@@ -512,21 +534,22 @@ def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> 
     stored = data.scaled(data.unscaled(result.centers, dtype))
     if np.array_equal(stored, result.centers):
         return result
-    rechecked = sum(backend.assign(rows, stored)[1] for rows in data.blocks)
+    rechecked = sum(backend.assign(rows, stored) for rows in data.blocks)
     return replace(
         result,
-        labels=joined_labels(data.blocks),
+        labels=backend.labels(data.blocks),
         centers=stored,
         inertia=total_inertia(backend, data.blocks, stored),
         n_rechecked=result.n_rechecked + rechecked,
     )
 
 
-def _is_same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32], n_clusters: int) -> bool:
+def _is_same_clustering(labels: Any, others: Any, n_clusters: int) -> bool:
     """Whether `others` is `labels` up to a renaming of the clusters."""
-    renamed = np.full(n_clusters, -1, dtype=np.int32)
+    xp = namespace(labels)
+    renamed = xp.full(n_clusters, -1, dtype=np.int32)
     renamed[labels] = others
-    return bool(np.array_equal(renamed[labels], others))
+    return bool(xp.array_equal(renamed[labels], others))
 
 
 def _in_user_units(data: Prepared, record: Iteration) -> Iteration:

@@ -6,15 +6,15 @@ Rules are scikit-learn's, where they were open they are closed: see `fit_lloyd`.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import exact
-from .backends.base import Backend, Partial, Rows
+from .backends.base import Backend, Far, Partial, Rows, State
 from .exact import Encoding, FixedPoint, Float64Array
 
 
@@ -47,7 +47,7 @@ class Iteration(NamedTuple):
 class Result:
     """What one run of Lloyd's loop gives; labels belong to `centers`, always."""
 
-    labels: NDArray[np.int32]
+    labels: Any
     centers: Float64Array
     inertia: float
     history: list[Iteration]
@@ -90,46 +90,61 @@ def fit_lloyd(
     threshold : float
         ``tol`` times the mean variance.
     max_iter : int
+        A device may have started one more iteration than it has told of; that one does nothing once the loop stops.
     with_inertia : bool
         Compute the inertia of every iteration for the history (one more pass each).
     on_iteration : callable, optional
         Called with the number and the record of each iteration.
     """
-    dtype = blocks[0].data.dtype
     for rows in blocks:
-        rows.labels = np.full(rows.n_samples, -1, dtype=np.int32)
-        rows.running = None
+        backend.forget(rows)
+    lag = 0 if with_inertia else backend.lag(blocks)
+    now = backend.load(centers, blocks)
+    started: deque[_Started] = deque()
     history: list[Iteration] = []
-    strict = converged = stale = False
-    for i in range(max_iter):
-        began = time.perf_counter()
-        partial = _step(backend, blocks, centers, encoding)
-        inertia = total_inertia(backend, blocks, centers) if with_inertia else None
-        moved_to = _recenter(backend, blocks, partial, centers, encoding, dtype)
-        shift_sq = exact.shift_sq(moved_to, centers)
-        stale = not np.array_equal(moved_to, centers)
-        centers = moved_to
-        history.append(Iteration(shift_sq, partial.n_moved, partial.n_rechecked, time.perf_counter() - began, inertia))
+    began = time.perf_counter()
+    while True:
+        while len(history) + len(started) < max_iter and len(started) <= lag:
+            partial = _step(backend, blocks, now, encoding)
+            inertia = total_inertia(backend, blocks, now) if with_inertia else None
+            after, pending = backend.recenter(partial, now, encoding, threshold)
+            started.append(_Started(partial, now, after, pending, inertia))
+            now = after
+        partial, before, now, pending, inertia = started.popleft()
+        outcome = pending.read()
+        if outcome.state == State.EMPTY:
+            started.clear()  # what was started after an iteration that stops the loop has done nothing
+            partial = _relocated(backend, blocks, partial, before, encoding)
+            now, pending = backend.recenter(partial, before, encoding, threshold, relocated=True)
+            outcome = pending.read()
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        history.append(Iteration(outcome.shift_sq, outcome.n_moved, outcome.n_rechecked, seconds, inertia))
         if on_iteration is not None:
-            on_iteration(i, history[-1])
-        strict = partial.n_moved == 0
-        converged = strict or shift_sq <= threshold
-        if converged:
+            on_iteration(len(history) - 1, history[-1])
+        if outcome.state != State.GO_ON or len(history) == max_iter:
             break
+        if started:
+            now = started[-1].after
     n_rechecked = sum(record.n_rechecked for record in history)
-    if stale:
+    if outcome.changed:
         for rows in blocks:
-            n_rechecked += backend.assign(rows, centers)[1]
-    inertia = total_inertia(backend, blocks, centers)
-    return Result(joined_labels(blocks), centers, inertia, history, n_rechecked, strict, converged)
+            n_rechecked += backend.assign(rows, now)
+    inertia = total_inertia(backend, blocks, now)
+    strict, converged = outcome.state == State.STRICT, outcome.state != State.GO_ON
+    return Result(backend.labels(blocks), backend.unload(now), inertia, history, n_rechecked, strict, converged)
 
 
-def joined_labels(blocks: Sequence[Rows]) -> NDArray[np.int32]:
-    """Labels of all blocks; no copy if there is only one."""
-    return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
+class _Started(NamedTuple):
+    """An iteration whose outcome has not been read."""
+
+    partial: Partial
+    before: Any
+    after: Any
+    pending: Any
+    inertia: float | None
 
 
-def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Float64Array) -> float:
+def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Any) -> float:
     """Weighted sum of squared distances to the own center, for the labels as they are; infinite if one of them is."""
     n_samples = sum(rows.n_samples for rows in blocks)
     peak = max(backend.own_sqdist(rows, centers) for rows in blocks)
@@ -143,67 +158,32 @@ def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Float64Arra
     return exact.inertia(code, high, low)
 
 
-def _step(backend: Backend, blocks: Sequence[Rows], centers: Float64Array, encoding: Encoding) -> Partial:
+def _step(backend: Backend, blocks: Sequence[Rows], centers: Any, encoding: Encoding) -> Partial:
     total = backend.step(blocks[0], centers, encoding)
     for rows in blocks[1:]:
         total += backend.step(rows, centers, encoding)
     return total
 
 
-def _recenter(
-    backend: Backend,
-    blocks: Sequence[Rows],
-    partial: Partial,
-    centers: Float64Array,
-    encoding: Encoding,
-    dtype: np.dtype[np.floating],
-) -> Float64Array:
-    weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
-    empty = np.flatnonzero(weights == 0)
-    if len(empty):
-        _relocate(backend, blocks, partial, centers, encoding, empty)
-        weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
-    return exact.new_centers(encoding, partial.sums, partial.sums_low, weights, dtype)
+def _relocated(
+    backend: Backend, blocks: Sequence[Rows], partial: Partial, centers: Any, encoding: Encoding
+) -> Partial:
+    """Sums in which each empty cluster has the row farthest from its own center.
 
-
-def _relocate(
-    backend: Backend,
-    blocks: Sequence[Rows],
-    partial: Partial,
-    centers: Float64Array,
-    encoding: Encoding,
-    empty: NDArray[np.intp],
-) -> None:
-    """Give each empty cluster the row farthest from its own center (positive weight; ties to the lowest index).
-
-    Only the sums of this iteration change, in place; labels stay. Nothing happens if all distances are 0.
+    Of rows with positive weight; ties to the lowest index. Only the sums of this iteration change; labels stay. Nothing
+    happens if all distances are 0.
     """
-    far: list[tuple[float, int, Rows]] = []
+    empty = backend.empty_clusters(partial, encoding)
+    far: list[tuple[Far, Rows]] = []
     for rows in blocks:
         backend.own_sqdist(rows, centers)
-        assert rows.sqdist is not None
-        sq = rows.sqdist if rows.sample_weight is None else np.where(rows.sample_weight > 0, rows.sqdist, -1.0)
-        m = min(len(empty), len(sq))
-        border = np.partition(sq, len(sq) - m)[len(sq) - m]
-        candidates = np.flatnonzero(sq >= border)
-        candidates = candidates[np.lexsort((candidates, -sq[candidates]))][:m]
-        far += [(float(sq[i]), int(i), rows) for i in candidates if sq[i] >= 0]
-    far.sort(key=lambda item: (-item[0], item[2].start + item[1]))
-    if not far or far[0][0] == 0:
-        return
-    for cluster, (_, i, rows) in zip(empty, far, strict=False):
-        donor = rows.labels[i]
-        x = rows.row(i).astype(np.float64)
-        w = None if rows.sample_weight is None else rows.sample_weight[i : i + 1]
-        y = x if w is None else w * x
-        limbs: list[tuple[exact.Int64Array, Any]] = [(partial.sums, encoding.features.high(y))]
-        if partial.sums_low is not None:
-            limbs.append((partial.sums_low, encoding.features.low(y)))
-        if w is None or partial.weights_low is None:
-            limbs.append((partial.weights, np.int64(1)))
-        else:
-            limbs.append((partial.weights, encoding.weights.high(w)[0]))
-            limbs.append((partial.weights_low, encoding.weights.low(w)[0]))
-        for total, limb in limbs:
-            total[donor] -= limb
-            total[cluster] += limb
+        far += [(row, rows) for row in backend.farthest(rows, len(empty))]
+    far.sort(key=lambda item: (-item[0].sqdist, item[1].start + item[0].row))
+    far = far[: len(empty)]
+    if not far or far[0][0].sqdist == 0:
+        return partial
+    X = np.concatenate([rows.take([row.row]) for row, rows in far])
+    weights = [rows.sample_weight[row.row] for row, rows in far if rows.sample_weight is not None]
+    sample_weight = np.array(weights) if weights else None
+    donors = [row.label for row, _ in far]
+    return backend.relocate(partial, X, sample_weight, donors, empty[: len(far)], encoding)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrays import to_host
 from .data_files import CORRUPT, atomic_write, write_npy
 from .errors import ModelFileError
 
@@ -75,9 +76,9 @@ def save(model: "KMeans", path: str | os.PathLike[str], *, labels: bool = True) 
     if type(model) is not KMeans:
         raise TypeError(f"Only a KMeans can be saved to a model file. Got {model!r} instead.")
     check_is_fitted(model)
-    arrays = {"cluster_centers": model.cluster_centers_}
+    arrays = {"cluster_centers": to_host(model.cluster_centers_)}
     if labels and hasattr(model, "labels_"):
-        arrays["labels"] = model.labels_
+        arrays["labels"] = to_host(model.labels_)
     params, left_out = {}, {}
     for name, value in model.get_params(deep=False).items():
         if name == "init" and not isinstance(value, str) and not callable(value):

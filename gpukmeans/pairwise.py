@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import exact
-from .backends import get_backend
+from .arrays import caller, like, namespace, to_host
+from .backends import Work, get_backend
 from .backends.base import Rows
 from .exact import Float64Array
-from .lloyd import joined_labels
-from .prepare import check_finite, make_blocks, scale_rows
+from .prepare import check_finite
 from .validation import check_data, check_parameters
 
 
@@ -24,7 +23,7 @@ def pairwise_distances_argmin(
     metric: str = "euclidean",
     metric_kwargs: Any = None,
     backend: str = "auto",
-) -> NDArray[np.intp]:
+) -> Any:
     """For each row of X the index of the nearest row of Y, ties to the lowest index.
 
     Parameters
@@ -37,7 +36,7 @@ def pairwise_distances_argmin(
         Both have the same nearest rows. Others are scikit-learn's business.
     metric_kwargs : Ignored
         Accepted for scikit-learn's sake; these metrics have no parameters.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -57,8 +56,10 @@ def pairwise_distances_argmin(
     >>> pairwise_distances_argmin([[0.0, 0.0], [9.0, 9.0]], [[1.0, 0.0], [8.0, 8.0], [0.0, 1.0]])
     array([0, 1])
     """
-    _, blocks, _, _ = _nearest("pairwise_distances_argmin", X, Y, axis, metric, backend)
-    return joined_labels(blocks).astype(np.intp)
+    given = X if axis == 1 else Y
+    with caller(given):
+        device, blocks, _, _ = _nearest("pairwise_distances_argmin", X, Y, axis, metric, backend)
+        return like(device.labels(blocks).astype(np.intp), given)
 
 
 def pairwise_distances_argmin_min(
@@ -69,7 +70,7 @@ def pairwise_distances_argmin_min(
     metric: str = "euclidean",
     metric_kwargs: Any = None,
     backend: str = "auto",
-) -> tuple[NDArray[np.intp], Float64Array]:
+) -> tuple[Any, Any]:
     """For each row of X the index of the nearest row of Y and its distance.
 
     Parameters
@@ -81,7 +82,7 @@ def pairwise_distances_argmin_min(
     metric : {'euclidean', 'sqeuclidean'}, default='euclidean'
         'sqeuclidean' returns the distances squared.
     metric_kwargs : Ignored
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -99,13 +100,17 @@ def pairwise_distances_argmin_min(
     >>> pairwise_distances_argmin_min([[0.0, 0.0], [9.0, 9.0]], [[3.0, 4.0], [9.0, 8.0]])
     (array([0, 1]), array([5., 1.]))
     """
-    device, blocks, centers, scale = _nearest("pairwise_distances_argmin_min", X, Y, axis, metric, backend)
-    for rows in blocks:
-        device.own_sqdist(rows, centers)
-    sq = np.concatenate([rows.sqdist for rows in blocks if rows.sqdist is not None])
-    distances = sq if metric == "sqeuclidean" else np.sqrt(sq)
-    exponent = -2 * scale if metric == "sqeuclidean" else -scale
-    return joined_labels(blocks).astype(np.intp), np.asarray(scale_rows(distances, exponent), dtype=np.float64)
+    given = X if axis == 1 else Y
+    with caller(given):
+        device, blocks, centers, scale = _nearest("pairwise_distances_argmin_min", X, Y, axis, metric, backend)
+        for rows in blocks:
+            device.own_sqdist(rows, centers)
+        sq = device.sqdist(blocks)
+        if metric == "sqeuclidean":
+            distances = device.scaled(sq, -2 * scale)
+        else:
+            distances = device.scaled(namespace(sq).sqrt(sq), -scale)
+        return like(device.labels(blocks).astype(np.intp), given), like(distances, given)
 
 
 def _nearest(
@@ -118,15 +123,16 @@ def _nearest(
         raise ValueError(
             f"Incompatible dimension for X and Y matrices: X.shape[1] == {X.shape[1]} while Y.shape[1] == {Y.shape[1]}"
         )
-    device = get_backend(backend)
-    for array, name in ((X, "X"), (Y, "Y")):
-        check_finite(device, make_blocks(device, array), array, name)
     if axis == 0:
         X, Y = Y, X
+    device = get_backend(backend, work=Work.of(X, Y.shape[0], n_passes=1))
+    X, Y = device.accept(X), to_host(Y)
+    for array, name in ((X, "Y" if axis == 0 else "X"), (Y, "X" if axis == 0 else "Y")):
+        check_finite(device, device.blocks(array), array, name)
     centers = Y if isinstance(Y, np.ndarray) else Y.toarray()
     scale = exact.scale_exponent(float(np.abs(centers).max()))
-    centers = np.ascontiguousarray(scale_rows(centers, scale), dtype=np.float64)
-    blocks = make_blocks(device, scale_rows(X, scale))
+    centers = np.ascontiguousarray(np.ldexp(centers, scale), dtype=np.float64)
+    blocks = device.blocks(device.scaled(X, scale))
     for rows in blocks:
         device.assign(rows, centers)
     return device, blocks, centers, scale

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from . import exact
 from .backends.base import Backend, Rows, Summary
 from .exact import Encoding, Float64Array, FloatArray, Moments
 from .validation import refuse_non_finite
-
-SPARSE_BLOCK_VALUES = 1 << 20
-"""Values of a block of sparse rows once it is expanded: 8 MB in float64."""
 
 
 @dataclass
@@ -51,10 +46,10 @@ class Prepared:
             return float(np.ldexp(value, -exponent))
 
 
-def prepare(backend: Backend, X: FloatArray, sample_weight: Float64Array | None, feature_names: Any) -> Prepared:
+def prepare(backend: Backend, X: Any, sample_weight: Float64Array | None, feature_names: Any) -> Prepared:
     """Look through the data once: refuse NaN and infinity, choose the scale and the integer codes."""
     n_samples = X.shape[0]
-    blocks = make_blocks(backend, X, sample_weight)
+    blocks = backend.blocks(X, sample_weight)
     summary = _summary(backend, blocks)
     if not summary.finite:
         refuse_non_finite(X, feature_names=feature_names)
@@ -63,8 +58,8 @@ def prepare(backend: Backend, X: FloatArray, sample_weight: Float64Array | None,
     if sample_weight is not None and weight_scale:
         sample_weight = np.ldexp(sample_weight, weight_scale)
     if scale or weight_scale:
-        X = scale_rows(X, scale)
-        blocks = make_blocks(backend, X, sample_weight)
+        X = backend.scaled(X, scale)
+        blocks = backend.blocks(X, sample_weight)
         summary = _summary(backend, blocks)
     if sample_weight is None:
         peaks, weight_peak = summary.peaks, None
@@ -84,43 +79,11 @@ def mean_variance(backend: Backend, data: Prepared) -> float:
     return codes.mean_variance(first, second, data.n_samples)
 
 
-def make_blocks(backend: Backend, X: FloatArray, sample_weight: Float64Array | None = None) -> list[Rows]:
-    """One block for an array; blocks of rows for a sparse matrix, each expanded only while it is worked on."""
-    return [
-        backend.rows(X[low:high], None if sample_weight is None else sample_weight[low:high], low)
-        for low, high in _ranges(X)
-    ]
-
-
-def _ranges(X: FloatArray) -> Iterator[tuple[int, int]]:
-    n_samples, n_features = X.shape
-    size = max(1, SPARSE_BLOCK_VALUES // n_features) if sparse.issparse(X) else n_samples
-    for low in range(0, n_samples, size):
-        yield low, min(low + size, n_samples)
-
-
 def _summary(backend: Backend, blocks: list[Rows]) -> Summary:
     return functools.reduce(operator.or_, [backend.summary(rows) for rows in blocks])
 
 
-def check_finite(backend: Backend, blocks: list[Rows], X: FloatArray, name: str, feature_names: Any = None) -> None:
+def check_finite(backend: Backend, blocks: list[Rows], X: Any, name: str, feature_names: Any = None) -> None:
     """Refuse NaN and infinity in rows that are only to be assigned."""
     if not _summary(backend, blocks).finite:
         refuse_non_finite(X, name=name, feature_names=feature_names)
-
-
-def scale_rows(X: FloatArray, exponent: int) -> FloatArray:
-    """X times 2**exponent in its own dtype: a copy, and exact; X itself for exponent 0.
-
-    A value that overflows becomes infinite. That happens only for a row that is so far from all centers that its
-    distances are equal, and infinity says the same.
-    """
-    if exponent == 0:
-        return X
-    with np.errstate(over="ignore", under="ignore"):
-        if sparse.issparse(X):
-            scaled: Any = X.copy()
-            scaled.data = np.ldexp(scaled.data, exponent)
-            return scaled  # type: ignore[no-any-return]
-        result: FloatArray = np.ldexp(X, exponent)
-        return result

@@ -82,12 +82,12 @@ def random_rows(
 
 def take(blocks: Sequence[Rows], indices: Sequence[int] | NDArray[np.intp]) -> FloatArray:
     """Rows by their index in the whole data set, as an array in the dtype of X."""
-    starts = [rows.start for rows in blocks]
-    taken = []
-    for index in indices:
-        rows = blocks[int(np.searchsorted(starts, index, side="right")) - 1]
-        taken.append(rows.row(int(index) - rows.start))
-    return np.ascontiguousarray(taken, dtype=blocks[0].data.dtype)
+    indices = np.asarray(indices, dtype=np.intp)
+    block_of = np.searchsorted([rows.start for rows in blocks], indices, side="right") - 1
+    taken = np.empty((len(indices), blocks[0].data.shape[1]), dtype=blocks[0].data.dtype)
+    for b in np.unique(block_of):
+        taken[block_of == b] = blocks[b].take(indices[block_of == b] - blocks[b].start)
+    return taken
 
 
 def _sample_weight(blocks: Sequence[Rows]) -> NDArray[np.float64] | None:

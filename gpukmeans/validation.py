@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
+from .arrays import as_cupy, on_device, to_host
 from .backends import backend_names
 from .exact import Float64Array, FloatArray
 from .seeding import RandomState
@@ -207,15 +208,40 @@ def _target_dtype(X: Any) -> Any:
     return [np.float64, np.float32]  # what has no NumPy dtype yet is converted once, to the first
 
 
-def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str = "X") -> FloatArray:
-    """X as a C-contiguous float32 or float64 array or a CSR matrix. Not yet checked for NaN and infinity."""
-    X = _refuse_kind(X, name)
+def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str = "X") -> Any:
+    """X as a C-contiguous float32 or float64 array or a CSR matrix. Not yet checked for NaN and infinity.
+
+    What lies on a CUDA device stays there and becomes a CuPy array; a copy only if its dtype or its order is another.
+    """
+    if on_device(X):
+        return _check_device_data(X, estimator, reset, name)
+    X = _refuse_kind(to_host(X), name)
     options = {"accept_sparse": "csr", "dtype": _target_dtype(X), "order": "C", "ensure_all_finite": False}
     if estimator is not None:
         checked: FloatArray = validate_data(estimator, X, reset=reset, **options)
     else:
         checked = check_array(X, input_name=name, **options)
     return checked
+
+
+def _check_device_data(X: Any, estimator: Any, reset: bool, name: str) -> Any:
+    import cupy
+
+    X = as_cupy(X, name)
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array of shape {X.shape} instead. Reshape {name} with "
+            f"{name}.reshape(-1, 1) if it has a single feature or {name}.reshape(1, -1) if it is a single sample."
+        )
+    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if count < 1:
+            raise ValueError(f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required.")
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has the dtype {X.dtype}; k-means takes real numbers: floats, integers or bool.")
+    if estimator is not None:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    dtype = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
+    return cupy.ascontiguousarray(X, dtype=dtype)
 
 
 def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> NoReturn:
@@ -240,7 +266,7 @@ def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> 
 def _first_non_finite(X: FloatArray) -> tuple[int, int]:
     step = max(1, (1 << 20) // X.shape[1])
     for low in range(0, len(X), step):
-        found = np.argwhere(~np.isfinite(X[low : low + step]))
+        found = np.argwhere(~np.isfinite(to_host(X[low : low + step])))
         if len(found):
             return low + int(found[0, 0]), int(found[0, 1])
     raise AssertionError("called for data without a NaN or infinity")
@@ -253,7 +279,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
     if isinstance(sample_weight, numbers.Number):
         weights = np.full(n_samples, sample_weight, dtype=np.float64)
     else:
-        sample_weight = _refuse_kind(sample_weight, "sample_weight")
+        sample_weight = _refuse_kind(to_host(sample_weight), "sample_weight")
         weights = check_array(
             sample_weight, ensure_2d=False, dtype=np.float64, ensure_all_finite=False, input_name="sample_weight"
         )
@@ -276,8 +302,9 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
 
 def check_init_centers(centers: Any, X: FloatArray, n_clusters: int) -> FloatArray:
     """Initial centers as a new C-contiguous array of the dtype of X and of shape (n_clusters, n_features)."""
+    centers = _refuse_kind(to_host(centers), "init")
     checked: FloatArray = check_array(
-        _refuse_kind(centers, "init"), dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
+        centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
     )
     if not np.isfinite(checked).all():
         refuse_non_finite(checked, name="init")

@@ -6,10 +6,12 @@
 // end. Each row keeps its best and second best score; a row with second - best <= 2 E goes to `list` for recheck.cu.
 //
 //   in    x (n, d) T; shift (ldc) T, zero padded; cs (kp, ldc) float32: c', zero padded; half (kp) float32: |c'|^2/2, +inf for
-//         padding and for duplicates; bound[3]; all prepared by recenter.cu, so that no test of k is left here
+//         padding and for duplicates; bound[3]; all prepared by recenter.cu, so that no test of k is left here;
+//         halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order
 //   launch  assign_tiled: ceil(n / ROWS) blocks of THREADS, TILED_SHARED bytes of dynamic shared memory;
 //                         ldc = d rounded up to 8, kp = k rounded up to ROWS; CUT where d > 2 CHAIN; ALIGNED where d % 4 == 0
+//                         and x is 16-byte aligned, as shift and cs always are
 //           assign_small: ceil(n / (SMALL_THREADS R)) blocks of SMALL_THREADS, 4 (SMALL_FLOATS + SMALL_FLOATS / DP) bytes;
 //                         d <= DP = ldc, kp = k rounded up to 4
 //   traffic X once (twice from cache), 4 n bytes of labels; per block the centers once: n / ROWS * k d * 4 bytes from L2
@@ -51,9 +53,10 @@ template <bool ALIGNED, class T> __device__ __forceinline__ Four<T> load4(const 
   else { if (left > 0) v.x = p[0]; if (left > 1) v.y = p[1]; if (left > 2) v.z = p[2]; if (left > 3) v.w = p[3]; }
   return v;
 }
-// shift - x, rounded to float32 (float64 data: subtracted in float64)
+// shift - x, rounded to float32 (float64 data: subtracted in float64). shift: 16-byte aligned
 template <class T> __device__ __forceinline__ float4 shifted(const T* shift, const Four<T>& x) {
-  return make_float4((float)(shift[0] - x.x), (float)(shift[1] - x.y), (float)(shift[2] - x.z), (float)(shift[3] - x.w));
+  const Four<T> s = load_aligned(shift);
+  return make_float4((float)(s.x - x.x), (float)(s.y - x.y), (float)(s.z - x.z), (float)(s.w - x.w));
 }
 
 // ---- tiled: any d. ROWS rows x ROWS centers x DEPTH features at a time, 8 x 8 scores a thread, two stages in shared memory.
@@ -62,10 +65,19 @@ constexpr int LOADS = 2 * ROWS / THREADS;           // groups of four values tha
 constexpr int STAGE = DEPTH * LD;
 constexpr int TILED_SHARED = 4 * (4 * STAGE + 24 * THREADS + ROWS);
 
-template <class T, bool ALIGNED, bool CUT> __global__ void __launch_bounds__(THREADS, CUT || sizeof(T) == 8 ? 1 : 2)
+// Two blocks on a multiprocessor hide each other's barriers. Cut chains and float64 rows need the registers of one, and the
+// 64 KB of shared memory of compute capability 7.5 hold one.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TILED_BLOCKS(T, CUT) 1
+#else
+#define TILED_BLOCKS(T, CUT) (CUT || sizeof(T) == 8 ? 1 : 2)
+#endif
+
+template <class T, bool ALIGNED, bool CUT> __global__ void __launch_bounds__(THREADS, TILED_BLOCKS(T, CUT))
 assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
              const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
-             long long n, int d, int ldc, int kp) {
+             const int* __restrict__ halted, long long n, int d, int ldc, int kp) {
+  if (*halted) return;
   DYNAMIC_SHARED(float, smem);                      // two stages of shift - x, two of c', 24 words a thread, |x'|^2 of ROWS rows
   float* xs = smem;
   float* bs = smem + 2 * STAGE;
@@ -111,33 +123,32 @@ assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* 
     if (lc == 0) norms[lr + l * (THREADS / 2)] = x2;
   }
 
-  // The next stage to load: its column and its place in cs. No other loop state: registers are short.
-  int col = lc;
-  const float* next = cs + (size_t)lr * ldc + lc;
+  // The stage to load next: its column and the rows of its tile in cs. No other loop state: registers are short.
+  int col = 0;
+  const float* rows = cs + (size_t)lr * ldc + lc;
   Four<T> xr[LOADS];
   float4 cr[LOADS];
   auto load = [&]() {
     UNROLL for (int l = 0; l < LOADS; l++) {
-      xr[l] = load4<ALIGNED>(row_of(l) + col, d - col);
-      cr[l] = *reinterpret_cast<const float4*>(next + (size_t)l * (THREADS / 2) * ldc);
+      xr[l] = load4<ALIGNED>(row_of(l) + lc + col, d - lc - col);
+      cr[l] = *reinterpret_cast<const float4*>(rows + (size_t)l * (THREADS / 2) * ldc + col);
     }
   };
-  auto store = [&](int buf) {
+  auto store = [&](int to) {
     UNROLL for (int l = 0; l < LOADS; l++) {
-      const float4 v = shifted(shift + col, xr[l]);
-      float* xo = xs + buf * STAGE + lc * LD + lr + l * (THREADS / 2);
-      float* co = bs + buf * STAGE + lc * LD + lr + l * (THREADS / 2);
+      const float4 v = shifted(shift + lc + col, xr[l]);
+      float* xo = xs + (to + lc * LD + lr) + l * (THREADS / 2);
+      float* co = bs + (to + lc * LD + lr) + l * (THREADS / 2);
       xo[0] = v.x; xo[LD] = v.y; xo[2 * LD] = v.z; xo[3 * LD] = v.w;
       co[0] = cr[l].x; co[LD] = cr[l].y; co[2 * LD] = cr[l].z; co[3 * LD] = cr[l].w;
     }
     col += DEPTH;
-    next += DEPTH;
-    if (col >= ldc) { col = lc; next += (size_t)(ROWS - 1) * ldc; }
+    if (col >= ldc) col = 0;
   };
   load();
   store(0);
   __syncthreads();                                  // the stage is written by all threads before any reads it
-  int buf = 0;
+  int at = 0;                                       // where the stage is that is read: 0 or STAGE
   for (int k0 = 0; k0 < kp; k0 += ROWS) {
     float acc[8][8], total[8][8];
     {
@@ -145,12 +156,14 @@ assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* 
       const float h[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
       UNROLL for (int i = 0; i < 8; i++) UNROLL for (int j = 0; j < 8; j++) { if (CUT) total[i][j] = h[j]; acc[i][j] = CUT ? 0.f : h[j]; }
     }
-    for (bool last = false; !last;) {
-      last = col == lc;                             // the next stage belongs to the next tile
-      const bool more = !last || k0 + ROWS < kp, end_of_part = last || col % CHAIN == lc;
-      if (more) load();
-      const float* xb = xs + buf * STAGE + ty * 4;
-      const float* cb = bs + buf * STAGE + tx * 4;
+    bool last;
+    do {
+      last = col == 0;                              // the next stage belongs to the next tile
+      const bool end_of_part = last || col % CHAIN == 0;
+      if (last && k0 + ROWS < kp) rows += (long long)ldc * ROWS;      // behind the last tile its first stage again, for nobody:
+      load();                                       // cheaper than a branch
+      const float* xb = xs + (at + ty * 4);
+      const float* cb = bs + (at + tx * 4);
       UNROLL for (int p = 0; p < DEPTH; p++) {
         const float4 a0 = *reinterpret_cast<const float4*>(xb + p * LD), a1 = *reinterpret_cast<const float4*>(xb + p * LD + ROWS / 2);
         const float4 b0 = *reinterpret_cast<const float4*>(cb + p * LD), b1 = *reinterpret_cast<const float4*>(cb + p * LD + ROWS / 2);
@@ -159,10 +172,10 @@ assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* 
       }
       if (CUT && end_of_part)
         UNROLL for (int i = 0; i < 8; i++) UNROLL for (int j = 0; j < 8; j++) { total[i][j] += acc[i][j]; acc[i][j] = 0.f; }
-      if (more) store(buf ^ 1);
+      at ^= STAGE;
+      store(at);
       __syncthreads();                              // the other stage is full before it is read; this one is read before it is overwritten
-      buf ^= 1;
-    }
+    } while (!last);
     recall();
     UNROLL for (int j = 0; j < 8; j++)
       UNROLL for (int i = 0; i < 8; i++) take(best[i], second[i], arg[i], CUT ? total[i][j] : acc[i][j], k0 + (j < 4 ? j : ROWS / 2 - 4 + j));   // + 4 tx below
@@ -188,22 +201,21 @@ constexpr int SMALL_THREADS = 128, SMALL_FLOATS = ASSIGN_SMALL_FLOATS;
 template <class T, int DP, int R> __global__ void __launch_bounds__(SMALL_THREADS)
 assign_small(const T* __restrict__ x, const T* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
              const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
-             long long n, int d, int ldc, int kp) {
+             const int* __restrict__ halted, long long n, int d, int ldc, int kp) {
+  if (*halted) return;
   DYNAMIC_SHARED(float, smem);                      // CHUNK centers of DP features, then their half norms
   constexpr int CHUNK = SMALL_FLOATS / DP;
   float* hs = smem + SMALL_FLOATS;
   const int tid = threadIdx.x;
   const long long r0 = (long long)blockIdx.x * (SMALL_THREADS * R) + tid;
-  float v[R][DP], x2[R], best[R], second[R];
+  float v[R][DP], best[R], second[R];
   int arg[R];
   UNROLL for (int i = 0; i < R; i++) {
     const T* p = x + min(r0 + i * SMALL_THREADS, n - 1) * d;
     best[i] = second[i] = INFINITY_F;
     arg[i] = 0;
-    x2[i] = 0.f;
     UNROLL for (int q = 0; q < DP; q++) {
       v[i][q] = q < d ? (float)(shift[q] - p[q]) : 0.f;
-      x2[i] += v[i][q] * v[i][q];
     }
   }
   for (int k0 = 0; k0 < kp; k0 += CHUNK) {
@@ -232,6 +244,8 @@ assign_small(const T* __restrict__ x, const T* __restrict__ shift, const float* 
   }
   UNROLL for (int i = 0; i < R; i++) {
     const long long row = r0 + i * SMALL_THREADS;
-    if (row < n) finish(row, best[i], second[i], arg[i], x2[i], bound, d, label, list, count);
+    float x2 = 0.f;                                 // here, not above: the loop has no register for it
+    UNROLL for (int q = 0; q < DP; q++) x2 += v[i][q] * v[i][q];
+    if (row < n) finish(row, best[i], second[i], arg[i], x2, bound, d, label, list, count);
   }
 }

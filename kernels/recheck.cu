@@ -3,7 +3,8 @@
 // One warp a row. Candidates are the centers whose score is within 2 E of the best one; among them the canonical distance
 // decides, the lowest index on ties. The order of the list does not matter, and its length stays on the device.
 //
-//   in    x (n, d), centers (k, d), shift (ldc) T; cs (kp, ldc), half (kp) float32; list, count from assign.cu
+//   in    x (n, d), centers (k, d), shift (ldc) T; cs (kp, ldc), half (kp) float32; list, count from assign.cu; halted (1)
+//   inout tally: its `rechecked` grows by the length of the list
 //   out   label (n) int32, of the rows in the list
 //   launch  any number of blocks of RECHECK_THREADS; no shared memory
 //   traffic per row in the list: the row, k d * 4 bytes of cs (L2), and d T for each candidate
@@ -29,10 +30,13 @@ __device__ __forceinline__ void nearer(double& best, int& arg, double D, int c) 
   if (D < best || (D == best && c < arg)) { best = D; arg = c; }
 }
 
+// 8 blocks: left alone the compiler spills on some architectures to hold more.
 template <class T> __global__ void __launch_bounds__(RECHECK_THREADS, 8)
 recheck(const T* __restrict__ x, const T* __restrict__ centers, const T* __restrict__ shift, const float* __restrict__ cs,
         const float* __restrict__ half, const Uncertain* __restrict__ list, const u64* __restrict__ count, int* __restrict__ label,
-        int d, int ldc, int k) {
+        Tally* tally, const int* __restrict__ halted, int d, int ldc, int k) {
+  if (*halted) return;
+  if (blockIdx.x == 0 && threadIdx.x == 0) tally->rechecked += *count;
   const long long total = (long long)*count, step = (long long)gridDim.x * (RECHECK_THREADS / 32);
   for (long long item = (long long)blockIdx.x * (RECHECK_THREADS / 32) + threadIdx.x / 32; item < total; item += step) {
     const Uncertain u = list[item];

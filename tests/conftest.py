@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import ExitStack
 
 import pytest
 import support
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import gpukmeans
 
-BACKENDS = ("numpy", "numba")
+BACKENDS = ("numpy", "numba", "cupy")
 
 # A job in the background starts with Ctrl-C ignored, and Python then leaves it so: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,24 +20,31 @@ settings.register_profile(
     deadline=None,
     max_examples=25,
     derandomize="CI" in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("gpukmeans")
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    """The name of each backend; one that does not work here skips, unless GPUKMEANS_REQUIRE names it."""
-    reason = gpukmeans.available_backends().get(request.param, "it is not in the registry")
-    if reason is not None:
-        support.missing(request.param, f"backend {request.param!r}: {reason}")
-    return request.param
+    """The name of each backend; one that does not work here skips, unless GPUKMEANS_REQUIRE names it.
+
+    Without a card "cupy" is the backend's own code on the stand-in of tests/simt, which runs its kernels on the CPU.
+    """
+    with ExitStack() as stack:
+        if request.param == "cupy" and not support.has_card():
+            stack.enter_context(support.standin_cupy())
+        yield _working(request.param)
 
 
 @pytest.fixture(scope="session")
 def numba_backend():
     """The name "numba", for tests of what only that backend has."""
-    reason = gpukmeans.available_backends()["numba"]
+    return _working("numba")
+
+
+def _working(name):
+    reason = gpukmeans.available_backends().get(name, "it is not in the registry")
     if reason is not None:
-        support.missing("numba", f"backend 'numba': {reason}")
-    return "numba"
+        support.missing(name, f"backend {name!r}: {reason}")
+    return name

@@ -1,10 +1,12 @@
 """What several test modules share: running a fit, comparing bits, asking for optional libraries."""
 
+import functools
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -29,6 +31,58 @@ def optional(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         missing(name, f"{name} is not installed")
+
+
+@functools.cache
+def has_card() -> bool:
+    """Whether there is an NVIDIA card that the real CuPy can use."""
+    from gpukmeans.backends import _cuda
+
+    return _cuda.why_unavailable() is None
+
+
+@contextmanager
+def standin_cupy(**settings: Any) -> Iterator[Any]:
+    """`import cupy` gives the stand-in of tests/simt; `settings` are those of its control, which is yielded."""
+    from simt import build, standin
+
+    from gpukmeans.backends import _cuda, _source
+
+    if build.compiler() is None:
+        missing("simt", "the stand-in for CuPy needs g++ on x86-64 Linux")
+
+    def forget() -> None:
+        """Modules and caches that know one cupy must not meet another."""
+        _cuda.examine.cache_clear()
+        _source.kernels.cache_clear()
+        for name in [name for name in sys.modules if name.startswith("gpukmeans.backends._cupy")]:
+            del sys.modules[name]
+
+    forget()
+    standin.install()
+    standin.control.reset(**settings)
+    try:
+        yield standin.control
+    finally:
+        standin.control.reset()
+        standin.uninstall()
+        forget()
+
+
+def call(backend: str, function: Any, *args: Any, **options: Any) -> Any:
+    """Call a function with a backend's name, in a process in which the stand-in may not have been installed yet."""
+    from simt import standin
+
+    is_ready = backend != "cupy" or has_card() or sys.modules.get("cupy") is standin.cupy
+    with nullcontext() if is_ready else standin_cupy():
+        return function(*args, backend=backend, **options)
+
+
+def prelude(backend: str) -> str:
+    """First line of a program for a process of its own, in which the backend must work as it does here."""
+    if backend != "cupy" or has_card():
+        return ""
+    return "from simt import standin; standin.install()\n"
 
 
 def threads(n: int) -> AbstractContextManager[None]:
@@ -89,12 +143,16 @@ def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:
 @contextmanager
 def blocks_of(size: int) -> Iterator[None]:
     """Shrink every block, chunk and share of work to about `size` values, so that small data crosses all borders."""
-    from gpukmeans import prepare
-    from gpukmeans.backends import _numba, _numpy
+    from gpukmeans.backends import _numba, _numpy, base
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "SPARSE_BLOCK_VALUES", size)
+        patch.setattr(base, "SPARSE_BLOCK_VALUES", size)
         patch.setattr(_numpy, "BLOCK_VALUES", size)
         patch.setattr(_numba, "WORTH_A_THREAD", size)
+        if "cupy" in sys.modules:
+            from gpukmeans.backends import _cupy_rows
+
+            patch.setattr(_cupy_rows, "PASS_ROWS", size)
+            patch.setattr(_cupy_rows, "STAGE_BYTES", 8 * size)
         patch.setattr(_numba.NumbaBackend, "_chunk_rows", staticmethod(lambda n_samples: max(1, min(size, n_samples))))
         yield

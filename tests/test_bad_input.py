@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import support
 from sklearn.exceptions import NotFittedError
 from support import assert_same_fit, optional, quiet_fit, result_of, run
 
@@ -305,7 +306,7 @@ def test_an_unknown_backend_suggests_the_nearest(name, near):
 def test_a_backend_that_cannot_work_here_says_why(monkeypatch):
     from gpukmeans.backends import _numpy
 
-    monkeypatch.setattr(_numpy.NumpyBackend, "why_unavailable", classmethod(lambda cls: "it is switched off"))
+    monkeypatch.setattr(_numpy, "why_unavailable", lambda: "it is switched off")
     assert gpukmeans.available_backends()["numpy"] == "it is switched off"
     with pytest.raises(gpukmeans.BackendUnavailableError, match="numpy.*it is switched off"):
         KMeans(2, backend="numpy").fit(X)
@@ -404,7 +405,7 @@ INTERRUPTED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process on Windows")
 def test_ctrl_c_ends_a_fit_at_once_and_a_later_fit_works(backend):
-    program = textwrap.dedent(INTERRUPTED.format(backend=backend))
+    program = support.prelude(backend) + textwrap.dedent(INTERRUPTED.format(backend=backend))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

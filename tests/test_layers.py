@@ -8,9 +8,11 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import support
 
 import gpukmeans
 
@@ -21,38 +23,52 @@ PACKAGE = Path(gpukmeans.__file__).parent
 LAYER = {
     "exact": 0,
     "errors": 0,
+    "arrays": 0,
     "backends.base": 1,
+    "backends._launch": 1,
+    "backends._cuda": 2,
+    "backends._source": 3,
+    "backends._cupy_rows": 3,
+    "backends._cupy_centers": 4,
+    "backends._cupy": 5,
     "backends._threads": 1,
     "backends._simd": 1,
     "backends._numba_kernels": 2,
     "backends._numpy": 3,
     "backends._numba": 3,
-    "backends": 4,
-    "lloyd": 5,
-    "seeding": 5,
-    "validation": 6,
-    "prepare": 7,
-    "kmeans": 8,
-    "pairwise": 8,
-    "_tables": 8,
-    "data_files": 9,
-    "datasets": 9,
-    "model_file": 10,
-    "_terminal": 10,
-    "demo": 11,
-    "doctor": 11,
-    "cli": 12,
-    "__main__": 13,
-    "__init__": 14,
+    "backends": 6,
+    "lloyd": 7,
+    "seeding": 7,
+    "validation": 8,
+    "prepare": 9,
+    "kmeans": 10,
+    "pairwise": 10,
+    "_tables": 10,
+    "data_files": 11,
+    "datasets": 11,
+    "model_file": 12,
+    "_terminal": 12,
+    "demo": 13,
+    "doctor": 13,
+    "cli": 14,
+    "__main__": 15,
+    "__init__": 16,
 }
 
 # Libraries that a module and all that it imports may need; whatever is not listed here needs none but NumPy.
 LIBRARIES = {
     "exact": set(),
+    "arrays": {"cupy"},
+    "backends.base": {"scipy"},
+    "backends._cuda": {"cupy"},
+    "backends._source": {"cupy"},
+    "backends._cupy_rows": {"cupy"},
+    "backends._cupy_centers": {"cupy"},
+    "backends._cupy": {"cupy", "scipy"},
     "backends._threads": {"numba", "sklearn"},
     "backends._simd": {"numba", "llvmlite"},
     "backends._numba_kernels": {"numba"},
-    "validation": {"sklearn", "scipy"},
+    "validation": {"cupy", "sklearn", "scipy"},
     "prepare": {"scipy"},
     "kmeans": {"sklearn"},
     "datasets": {"sklearn"},
@@ -278,5 +294,7 @@ def test_every_fitted_attribute_is_documented(backend):
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    result = doctest.testmod(importlib.import_module(f"gpukmeans.{name}"), optionflags=flags)
+    needs_cupy = name.startswith("backends._cupy") and not support.has_card()
+    with support.standin_cupy() if needs_cupy else nullcontext():
+        result = doctest.testmod(importlib.import_module(f"gpukmeans.{name}"), optionflags=flags)
     assert result.failed == 0

@@ -18,6 +18,18 @@ REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: 
 WORTH_A_THREAD = 1 << 16  # multiply-adds (or values read) below which a second thread costs more than it saves
 
 
+@functools.cache
+def why_unavailable() -> str | None:
+    """None where Numba imports."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed: pip install numba"
+    try:
+        from . import _numba_kernels  # noqa: F401
+    except ImportError as error:
+        return f"Numba does not import ({error}): pip install --upgrade numba numpy"
+    return None
+
+
 class _Sums:
     """Running sums of one block, one array a worker; rows are moved between clusters, never summed again."""
 
@@ -70,18 +82,6 @@ class NumbaBackend(Backend):
     """Numba on all cores: float32 scores in registers with a certificate, moved rows, integer sums."""
 
     name = "numba"
-
-    @classmethod
-    @functools.cache
-    def why_unavailable(cls) -> str | None:
-        """None where Numba imports."""
-        if importlib.util.find_spec("numba") is None:
-            return "Numba is not installed: pip install numba"
-        try:
-            from . import _numba_kernels  # noqa: F401
-        except ImportError as error:
-            return f"Numba does not import ({error}): pip install --upgrade numba numpy"
-        return None
 
     def __init__(self, precision: str = "exact") -> None:
         super().__init__(precision)
@@ -144,8 +144,8 @@ class NumbaBackend(Backend):
         return first.reshape(-1, d).sum(axis=0), second.reshape(-1, d).sum(axis=0)
 
     # ---- the loop
-    def assign(self, rows: Rows, centers: Float64Array) -> tuple[int, int]:
-        return self._assign(rows, centers, None, None, self._k.LABELS)
+    def assign(self, rows: Rows, centers: Float64Array) -> int:
+        return self._assign(rows, centers, None, None, self._k.LABELS)[1]
 
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
         n_clusters, n_features = centers.shape
@@ -237,7 +237,8 @@ class NumbaBackend(Backend):
         _threads.run(task, n, workers)
         return int(out[:, 0].sum()), int(out[:, 1].sum())
 
-    def transform(self, data: FloatArray, centers: Float64Array) -> FloatArray:
+    def transform(self, rows: Rows, centers: Float64Array) -> FloatArray:
+        data = rows.dense()
         n, d = data.shape
         out = np.empty((n, len(centers)), dtype=data.dtype)
         centers_t = np.ascontiguousarray(centers.T)

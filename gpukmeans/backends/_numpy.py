@@ -13,15 +13,15 @@ from .base import Backend, Partial, Rows, Summary
 BLOCK_VALUES = 1 << 18  # float64 values of temporaries: 2 MB, so they stay in the cache
 
 
+def why_unavailable() -> str | None:
+    """None: NumPy is always there."""
+    return None
+
+
 class NumpyBackend(Backend):
     """NumPy: float64 scores by matrix product, certified; sums of integers, sorted by label."""
 
     name = "numpy"
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """None: NumPy is always there."""
-        return None
 
     @staticmethod
     def _ranges(n_samples: int, values_per_row: int) -> Iterator[slice]:
@@ -54,7 +54,10 @@ class NumpyBackend(Backend):
         return first, second
 
     # ---- the loop
-    def assign(self, rows: Rows, centers: Float64Array) -> tuple[int, int]:
+    def assign(self, rows: Rows, centers: Float64Array) -> int:
+        return self._assign(rows, centers)[1]
+
+    def _assign(self, rows: Rows, centers: Float64Array) -> tuple[int, int]:
         X = rows.dense()
         n_clusters, n_features = centers.shape
         with np.errstate(over="ignore", invalid="ignore"):
@@ -87,7 +90,7 @@ class NumpyBackend(Backend):
         return n_moved, n_rechecked
 
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
-        n_moved, n_rechecked = self.assign(rows, centers)
+        n_moved, n_rechecked = self._assign(rows, centers)
         X, w = rows.dense(), rows.sample_weight
         sums = np.zeros(centers.shape, dtype=np.int64)
         sums_low = np.zeros(centers.shape, dtype=np.int64) if encoding.two_limbs else None
@@ -126,7 +129,8 @@ class NumpyBackend(Backend):
         y = self._weighted(rows, rows.sqdist)
         return int(code.high(y).sum()), int(code.low(y).sum())
 
-    def transform(self, data: FloatArray, centers: Float64Array) -> FloatArray:
+    def transform(self, rows: Rows, centers: Float64Array) -> FloatArray:
+        data = rows.dense()
         out = np.empty((len(data), len(centers)), dtype=data.dtype)
         for part in self._ranges(len(data), len(centers)):
             out[part] = np.sqrt(exact.sq_distances(data[part][:, None], centers[None]))

@@ -1,8 +1,8 @@
 """The waist: what a device must be able to do, and nothing else.
 
 Everything of size O(n_samples) lives behind it, in a :class:`Rows` handle; above it are scalars, handles and arrays of
-size O(n_clusters). A backend is one file with one class; adding one changes a line in the registry and a line in the
-test fixture. The rules for a verb:
+size O(n_clusters). A backend is one class; adding one changes a line in the registry and a line in the test fixture.
+What stands here as code is for backends whose memory is the host's; a device overrides it. The rules for a verb:
 
 1. It enters the waist only if a device does it in its own way; what is the same everywhere is in `exact`, `lloyd`
    or `seeding`.
@@ -12,14 +12,22 @@ test fixture. The rules for a verb:
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from .. import exact
+from ..arrays import to_host
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
+
+SPARSE_BLOCK_VALUES = 1 << 20
+"""Values of a block of sparse rows once it is expanded: 8 MB in float64."""
 
 
 @dataclass
@@ -32,8 +40,8 @@ class Rows:
     start : int
         Index of the first row in the whole data set.
     sample_weight : ndarray of float64, shape (n_samples,), or None
-    labels : ndarray of int32, shape (n_samples,)
-        Of the last step; -1 before the first.
+    labels : array of int32, shape (n_samples,)
+        Of the last step; -1 before the first. This and the next two are on the device.
     sqdist : ndarray of float64, shape (n_samples,), or None
         D to the own center (not weighted), kept by `own_sqdist`.
     closest : ndarray in the dtype of X, shape (n_samples,), or None
@@ -62,12 +70,11 @@ class Rows:
         dense: FloatArray = self.data.toarray(order="C")
         return dense
 
-    def row(self, i: int) -> FloatArray:
-        """Row `i` of this block, on the host, shape (n_features,)."""
-        row = self.data[i : i + 1]
-        dense: FloatArray = row if isinstance(row, np.ndarray) else row.toarray()
-        first: FloatArray = dense[0]
-        return first
+    def take(self, indices: Sequence[int] | NDArray[np.intp]) -> FloatArray:
+        """Rows of this block by index, on the host, shape (n_indices, n_features)."""
+        taken = self.data[np.asarray(indices, dtype=np.intp)]
+        rows: FloatArray = taken if isinstance(taken, np.ndarray) else taken.toarray()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Partial:
     weights, weights_low : ndarray of int64, shape (n_clusters,)
         Limbs of the weights; `weights_low` is None without weights.
     n_moved : int
-        Rows whose label changed in this step.
+        Rows whose label changed in this step. A device that counts for itself leaves 0 in both and tells in `Outcome`.
     n_rechecked : int
         Rows whose label the fast pass could not certify.
     """
@@ -132,11 +139,46 @@ class Partial:
         )
 
 
-class Backend(ABC):
-    """One device. Stateless: what belongs to a data set is in its `Rows`.
+class State(enum.IntEnum):
+    """Where the loop is after an iteration; the values are those of ``recenter.cu``."""
 
-    `centers` are always float64 arrays of shape (n_clusters, n_features), C-contiguous, that hold values of the dtype
-    of X. Distances are squared unless a name says otherwise.
+    GO_ON = 0
+    STRICT = 1
+    """No label changed."""
+    WITHIN_TOL = 2
+    """The centers moved by no more than the threshold."""
+    EMPTY = 3
+    """A cluster has no weight: the new centers mean nothing before it is filled."""
+
+
+class Outcome(NamedTuple):
+    """What an iteration gave; `changed` says whether any center is another one than before."""
+
+    state: State
+    shift_sq: float
+    n_moved: int
+    n_rechecked: int
+    n_empty: int
+    changed: bool
+
+    def read(self) -> Outcome:
+        """Itself. A device gives an object whose `read` waits for the numbers."""
+        return self
+
+
+class Far(NamedTuple):
+    """A row far from its own center: D, index in its block, label."""
+
+    sqdist: float
+    row: int
+    label: int
+
+
+class Backend(ABC):
+    """One device. Stateless: what belongs to a data set is in its `Rows`, what belongs to a run in its centers.
+
+    `centers` are float64 arrays of shape (n_clusters, n_features), C-contiguous, that hold values of the dtype of X,
+    or what `load` made of them. Distances are squared unless a name says otherwise.
 
     Parameters
     ----------
@@ -149,14 +191,51 @@ class Backend(ABC):
     def __init__(self, precision: str = "exact") -> None:
         self.precision = precision
 
-    @classmethod
-    @abstractmethod
-    def why_unavailable(cls) -> str | None:
-        """None if the backend works here, else one sentence that a user can act on."""
+    # ---- data
+    def accept(self, X: Any) -> Any:
+        """X where this backend can work on it: a copy on the host if it lies on a device."""
+        return to_host(X)
+
+    def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
+        """Handles for all rows: one for an array; blocks of a sparse matrix, each expanded while it is worked on."""
+        n_samples, n_features = X.shape
+        size = max(1, SPARSE_BLOCK_VALUES // n_features) if sparse.issparse(X) else n_samples
+        return [
+            self.rows(X[low : low + size], None if sample_weight is None else sample_weight[low : low + size], low)
+            for low in range(0, n_samples, size)
+        ]
 
     def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
         """Handle for a block of rows; no copy when they are on the device already."""
         return Rows(data, start, sample_weight, np.full(data.shape[0], -1, dtype=np.int32))
+
+    def forget(self, rows: Rows) -> None:
+        """Begin another run on the same rows: no labels, no sums."""
+        rows.labels = np.full(rows.n_samples, -1, dtype=np.int32)
+        rows.running = None
+
+    def scaled(self, X: Any, exponent: int) -> Any:
+        """X times 2**exponent in its own dtype: a copy, and exact; X itself for exponent 0.
+
+        A value that overflows becomes infinite. That happens only for a row that is so far from all centers that its
+        distances are equal, and infinity says the same.
+        """
+        if exponent == 0:
+            return X
+        with np.errstate(over="ignore", under="ignore"):
+            if sparse.issparse(X):
+                scaled = X.copy()
+                scaled.data = np.ldexp(scaled.data, exponent)
+                return scaled
+            return np.ldexp(X, exponent)
+
+    def labels(self, blocks: Sequence[Rows]) -> Any:
+        """Labels of all blocks, int32, shape (n_samples,): on the device if the data was passed there, else NumPy."""
+        return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
+
+    def sqdist(self, blocks: Sequence[Rows]) -> Any:
+        """Kept distances of all blocks, float64, shape (n_samples,): where `labels` are."""
+        return np.concatenate([rows.sqdist for rows in blocks if rows.sqdist is not None])
 
     @abstractmethod
     def summary(self, rows: Rows) -> Summary:
@@ -170,16 +249,94 @@ class Backend(ABC):
     def moments(self, rows: Rows, codes: Moments) -> tuple[Int64Array, Int64Array]:
         """Integer sums of ``q`` and ``q q`` for the variance, each of shape (n_features,)."""
 
-    @abstractmethod
-    def assign(self, rows: Rows, centers: Float64Array) -> tuple[int, int]:
-        """Renew the labels; returns how many rows moved and how many were rechecked. Sums are left behind."""
+    # ---- the loop
+    def lag(self, blocks: Sequence[Rows]) -> int:
+        """How many iterations may be started before the outcome of an earlier one is read."""
+        return 0
+
+    def load(self, centers: Float64Array, blocks: Sequence[Rows]) -> Any:
+        """Centers for a run of the loop over these blocks."""
+        return centers
+
+    def unload(self, centers: Any) -> Float64Array:
+        """Centers of a run as a float64 array."""
+        values: Float64Array = centers
+        return values
 
     @abstractmethod
-    def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
+    def assign(self, rows: Rows, centers: Any) -> int:
+        """Renew the labels; returns how many rows were rechecked. Sums are left behind."""
+
+    @abstractmethod
+    def step(self, rows: Rows, centers: Any, encoding: Encoding) -> Partial:
         """Renew the labels and return the sums and weights of the clusters in this block."""
 
+    def recenter(
+        self, partial: Partial, centers: Any, encoding: Encoding, threshold: float, *, relocated: bool = False
+    ) -> tuple[Any, Any]:
+        """New centers of the sums of all rows, and something whose ``read()`` gives the `Outcome`.
+
+        If a cluster is empty the state is EMPTY and the centers mean nothing, unless the empty ones have been
+        `relocated`: what is still empty then goes to the heaviest cluster's center.
+        """
+        weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
+        n_empty = int(np.count_nonzero(weights == 0))
+        if n_empty and not relocated:
+            return centers, Outcome(State.EMPTY, 0.0, partial.n_moved, partial.n_rechecked, n_empty, False)
+        dtype = np.dtype(np.float64 if encoding.two_limbs else np.float32)
+        after = exact.new_centers(encoding, partial.sums, partial.sums_low, weights, dtype)
+        shift_sq = exact.shift_sq(after, centers)
+        strict = partial.n_moved == 0
+        state = State.STRICT if strict else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
+        changed = not np.array_equal(after, centers)
+        return after, Outcome(state, shift_sq, partial.n_moved, partial.n_rechecked, n_empty, changed)
+
+    # ---- empty clusters
+    def empty_clusters(self, partial: Partial, encoding: Encoding) -> list[int]:
+        """Clusters without weight."""
+        weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
+        empty: list[int] = np.flatnonzero(weights == 0).tolist()
+        return empty
+
+    def farthest(self, rows: Rows, m: int) -> list[Far]:
+        """The (at most) `m` rows of positive weight with the largest kept distance; ties to the lowest index."""
+        assert rows.sqdist is not None
+        sq = rows.sqdist if rows.sample_weight is None else np.where(rows.sample_weight > 0, rows.sqdist, -1.0)
+        m = min(m, len(sq))
+        border = np.partition(sq, len(sq) - m)[len(sq) - m]
+        found = np.flatnonzero(sq >= border)
+        found = found[np.lexsort((found, -sq[found]))][:m]
+        return [Far(float(sq[i]), int(i), int(rows.labels[i])) for i in found if sq[i] >= 0]
+
+    def relocate(
+        self,
+        partial: Partial,
+        X: FloatArray,
+        sample_weight: Float64Array | None,
+        donors: Sequence[int],
+        clusters: Sequence[int],
+        encoding: Encoding,
+    ) -> Partial:
+        """Sums in which each row of `X` (with its weight) has left its donor for its cluster; labels stay."""
+        y = X.astype(np.float64)
+        limbs: list[tuple[Int64Array, Any]] = []
+        if sample_weight is None or partial.weights_low is None:
+            limbs.append((partial.weights, np.ones(len(y), dtype=np.int64)))
+        else:
+            y *= sample_weight[:, None]
+            limbs.append((partial.weights, encoding.weights.high(sample_weight)))
+            limbs.append((partial.weights_low, encoding.weights.low(sample_weight)))
+        limbs.append((partial.sums, encoding.features.high(y)))
+        if partial.sums_low is not None:
+            limbs.append((partial.sums_low, encoding.features.low(y)))
+        for total, limb in limbs:
+            np.subtract.at(total, donors, limb)
+            np.add.at(total, clusters, limb)
+        return partial
+
+    # ---- after the loop
     @abstractmethod
-    def own_sqdist(self, rows: Rows, centers: Float64Array) -> float:
+    def own_sqdist(self, rows: Rows, centers: Any) -> float:
         """Keep D of each row to its own center in ``rows.sqdist``; returns the largest ``w D``."""
 
     @abstractmethod
@@ -187,8 +344,8 @@ class Backend(ABC):
         """Limbs of the sum of ``w D`` over the kept distances."""
 
     @abstractmethod
-    def transform(self, data: FloatArray, centers: Float64Array) -> FloatArray:
-        """Distances (not squared) to every center, shape (n_samples, n_clusters), in the dtype of `data`."""
+    def transform(self, rows: Rows, centers: Float64Array) -> Any:
+        """Distances (not squared) to every center, (n_samples, n_clusters), in the dtype of X, where `labels` are."""
 
     # ---- seeding: k-means++ over one block
     @abstractmethod

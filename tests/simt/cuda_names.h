@@ -60,6 +60,7 @@ SIMT_FN double __dadd_rn(double a, double b) { return a + b; }
 SIMT_FN double __dsub_rn(double a, double b) { return a - b; }
 SIMT_FN double __dmul_rn(double a, double b) { return a * b; }
 SIMT_FN double __ddiv_rn(double a, double b) { return a / b; }
+SIMT_FN double __dsqrt_rn(double v) { return __builtin_sqrt(v); }
 SIMT_FN double __ll2double_rn(long long v) { return double(v); }
 SIMT_FN long long __double2ll_rn(double v) { return llrint(v); }
 SIMT_FN float __double2float_ru(double v) { float f = float(v); return double(f) < v ? nextafterf(f, INFINITY) : f; }

@@ -1,0 +1,163 @@
+"""What is needed to compute on an NVIDIA card through CuPy, and which part of it is missing here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from . import _launch
+
+DEVICE_VARIABLE = "GPUKMEANS_DEVICE"
+INSTALL = "pip install 'gpukmeans[cuda12]' (or cuda13: `nvidia-smi` shows which CUDA version the driver takes)"
+
+
+def why_unavailable() -> str | None:
+    """None if kernels can be compiled and run on a card through CuPy, else what is missing and what to do."""
+    return examine(chosen_device())
+
+
+@functools.cache
+def examine(device: int | None) -> str | None:
+    """Look once for each card that is chosen: it takes a while, and small calls ask too."""
+    return _package_problem() or _driver_problem(device) or _device_problem(device) or _compiler_problem()
+
+
+def chosen_device() -> int | None:
+    """Index of the card that the environment variable GPUKMEANS_DEVICE names; None: CuPy's current one."""
+    text = os.environ.get(DEVICE_VARIABLE, "")
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"{DEVICE_VARIABLE}={text!r} must be the index of a card, as `gpukmeans doctor` lists them")
+    return int(text)
+
+
+def installed_cupys() -> list[str]:
+    """Distributions that bring the package cupy."""
+    names = {str(d.metadata["Name"]).lower() for d in distributions()}
+    return sorted(n for n in names if n == "cupy" or n.startswith(("cupy-cuda", "cupy-rocm")))
+
+
+def _package_problem() -> str | None:
+    if "cupy" not in sys.modules and find_spec("cupy") is None:
+        return f"CuPy is not installed: {INSTALL}"
+    found = installed_cupys()
+    if len(found) > 1:
+        listed = " and ".join(found)
+        return f"{listed} are both installed and overwrite each other: pip uninstall {' '.join(found)}, then {INSTALL}"
+    _, problem = cache_problem()
+    if problem is not None and "cupy" not in sys.modules and not Path(cache_directory()).is_dir():
+        return f"CuPy does not import without a directory for compiled kernels: {problem}"
+    try:
+        import cupy  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"CuPy does not import ({_first_line(error)}): {INSTALL}"
+    return None
+
+
+def _driver_problem(device: int | None) -> str | None:
+    from cupy.cuda import runtime
+
+    if runtime.driverGetVersion() == 0:
+        return "there is no NVIDIA driver: install one (in a container: start it with `--gpus all`)"
+    try:
+        n_devices = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if "InsufficientDriver" in str(error):
+            has, wants = (_dotted(v) for v in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+            return f"the driver is too old: it knows CUDA {has}, the installed CuPy wants {wants}: update the driver"
+        if "NoDevice" in str(error):
+            n_devices = 0
+        else:
+            return f"the driver does not answer ({_first_line(error)}): try `nvidia-smi`, or restart the machine"
+    if n_devices == 0:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide it)"
+        return f"there is a driver but no card{hint}: see `nvidia-smi`"
+    if device is not None and device >= n_devices:
+        return f"{DEVICE_VARIABLE}={device}, but there are {n_devices} cards, numbered from 0"
+    return None
+
+
+def _device_problem(device: int | None) -> str | None:
+    import cupy
+
+    capability = int(cupy.cuda.Device(device).compute_capability)
+    if capability < _launch.OLDEST:
+        return (
+            f"the card {device_name(cupy.cuda.Device(device).id)} is too old: it has compute capability "
+            f"{capability / 10}, the kernels want {_launch.OLDEST / 10}"
+        )
+    return None
+
+
+def _compiler_problem() -> str | None:
+    from cupy.cuda import nvrtc
+
+    try:
+        nvrtc.getVersion()
+    except (RuntimeError, OSError) as error:
+        return f"the compiler NVRTC is missing ({_first_line(error)}): {INSTALL}"
+    return None
+
+
+def cache_directory() -> str:
+    """Where CuPy keeps compiled kernels; it is made when CuPy is imported."""
+    return os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache")
+
+
+def cache_problem() -> tuple[str, str | None]:
+    """That directory, and what is wrong with it, or None."""
+    directory = cache_directory()
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory, None
+    except OSError as error:
+        return directory, f"{directory}: {error.strerror}; set CUPY_CACHE_DIR to a directory that can be written to"
+
+
+def device_name(device_id: int) -> str:
+    """Name of a card, as its maker calls it."""
+    from cupy.cuda import runtime
+
+    name: Any = runtime.getDeviceProperties(device_id)["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def describe() -> dict[str, str]:
+    """Versions and cards, for a report; only where CuPy works."""
+    import cupy
+    from cupy.cuda import nvrtc, runtime
+
+    found = {
+        "cupy": f"{cupy.__version__} ({', '.join(installed_cupys()) or 'unknown distribution'})",
+        "CUDA driver": _dotted(runtime.driverGetVersion()),
+        "CUDA runtime": _dotted(runtime.runtimeGetVersion()),
+        "NVRTC": ".".join(str(part) for part in nvrtc.getVersion()),
+    }
+    for i in range(runtime.getDeviceCount()):
+        device = cupy.cuda.Device(i)
+        with device:
+            free, total = device.mem_info
+        found[f"card {i}"] = (
+            f"{device_name(i)}, compute capability {int(device.compute_capability) / 10}, "
+            f"{device.attributes['MultiProcessorCount']} multiprocessors, {free >> 20} of {total >> 20} MB free"
+        )
+    return found
+
+
+
+
+def _dotted(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,141 @@
+"""Centers on a card: laid out for the fast pass, and what a run of the loop keeps beside them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import cupy
+import numpy as np
+
+from .. import exact
+from ..exact import Encoding, Float64Array
+from . import _launch
+from ._cupy_rows import CupyRows
+from .base import Outcome, State
+
+RECORD = np.dtype(
+    [
+        ("shift_sq", "f8"),
+        ("n_moved", "u8"),
+        ("n_rechecked", "u8"),
+        ("n_empty", "u8"),
+        ("n_changed", "u8"),
+        ("state", "i8"),
+    ]
+)
+"""`Record` of recenter.cu."""
+TALLY_WORDS = 4
+"""64-bit words of a `Tally` of exact.cuh."""
+
+
+class Run:
+    """What one run of the loop keeps on the card: its state, its counts, and two records on their way to the host."""
+
+    def __init__(self, n_clusters: int) -> None:
+        self.state = cupy.zeros(1, np.int32)
+        self.tally = cupy.zeros(TALLY_WORDS, np.uint64)
+        self.moved_sq = cupy.empty(n_clusters, np.float64)
+        self.records = [cupy.zeros(RECORD.itemsize, np.uint8) for _ in range(2)]
+        self.memory = [cupy.cuda.alloc_pinned_memory(RECORD.itemsize) for _ in range(2)]
+        self.copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+        self.n_recorded = 0
+
+    def go_on(self) -> None:
+        """Let kernels work again after a state that halted them."""
+        self.state.data.memset_async(0, self.state.nbytes)
+
+    def next_record(self) -> Any:
+        """Where the next iteration writes its record."""
+        return self.records[self.n_recorded % 2]
+
+    def send_record(self) -> Pending:
+        """Start the way of that record to the host."""
+        slot = self.n_recorded % 2
+        self.n_recorded += 1
+        stream = cupy.cuda.get_current_stream()
+        host = np.frombuffer(self.memory[slot], np.uint8, RECORD.itemsize)
+        self.records[slot].get(out=host, stream=stream, blocking=False)
+        self.copied[slot].record(stream)
+        return Pending(host, self.copied[slot])
+
+
+@dataclass
+class Pending:
+    """The outcome of an iteration that the card may not have reached yet."""
+
+    host: Any
+    copied: Any
+
+    def read(self) -> Outcome:
+        """Wait for the card and read."""
+        self.copied.synchronize()
+        record = self.host.view(RECORD)[0]
+        return Outcome(
+            State(int(record["state"])),
+            float(record["shift_sq"]),
+            int(record["n_moved"]),
+            int(record["n_rechecked"]),
+            int(record["n_empty"]),
+            bool(record["n_changed"]),
+        )
+
+
+class Centers:
+    """Centers, and their form for the fast pass (see recenter.cu). Two of them take turns in a run."""
+
+    def __init__(self, values: Float64Array, problem: _launch.Problem, run: Run, other: Centers | None = None) -> None:
+        self.k, self.d = values.shape
+        form = self.form = _launch.layout(problem)
+        dtype = np.dtype(problem.dtype)
+        with np.errstate(over="ignore"):
+            self.values = cupy.asarray(np.ascontiguousarray(values.astype(dtype)))
+        self.shift = cupy.zeros(form.columns, dtype)
+        self.scores_of = cupy.zeros((form.rows, form.columns), np.float32)
+        self.half = cupy.asarray(np.full(form.rows, np.inf, dtype=np.float32))
+        self.hash = cupy.zeros(self.k, np.uint64)
+        self.norm = cupy.zeros(1, np.uint32)
+        self.bound = cupy.zeros(3, np.float32)
+        self.run = run
+        self.other = other
+        if other is not None:
+            other.other = self
+
+    @property
+    def for_scores(self) -> tuple[Any, ...]:
+        """Arguments of the kernels that score: shift, centers, half norms."""
+        return self.shift, self.scores_of, self.half
+
+
+def bound_constants(n_features: int) -> tuple[np.float64, np.float64, np.float64]:
+    """What `exact.score_bound` multiplies with the largest norm: the chain's roundings, those of D, underflow."""
+    at_0 = exact.score_bound(n_features, 0.0, chain=exact.CHAIN)
+    at_1 = exact.score_bound(n_features, 1.0, chain=exact.CHAIN)
+    return np.float64(at_1.linear - at_0.linear), np.float64(at_0.quadratic), np.float64(at_0.linear)
+
+
+class Sums:
+    """Integer sums of all rows of a run, in the order that accumulate.cu and recenter.cu take them."""
+
+    def __init__(self, rows: CupyRows, k: int, encoding: Encoding) -> None:
+        self.rows = rows
+        d = rows.data.shape[1]
+        self.arrays = [
+            cupy.zeros((k, d), np.int64),
+            cupy.zeros((k, d), np.int64) if encoding.two_limbs else None,
+            cupy.zeros(k, np.int64),
+            None if rows.sample_weight is None else cupy.zeros(k, np.int64),
+        ]
+        code = encoding.features
+        weight_scale = encoding.weights.scale[0]
+        self.scales = cupy.asarray(code.scale), weight_scale, np.float64(code.low_scale)
+        inverse_scale = cupy.asarray(np.ldexp(1.0, -code.exponents))
+        self.inverses = inverse_scale, np.float64(1 / code.low_scale), 1 / weight_scale
+        self.is_empty = True
+
+    def copy(self) -> Sums:
+        """The same sums in memory of their own."""
+        other = copy.copy(self)
+        other.arrays = [None if a is None else a.copy() for a in self.arrays]
+        return other

@@ -1,0 +1,178 @@
+"""Rows on a card: used where they are, copied there once, or streamed through it block by block in every pass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import cupy
+import numpy as np
+
+from ..arrays import is_cupy
+from ..errors import OutOfMemoryError
+from . import _cuda, _launch
+from .base import Rows
+
+_log = logging.getLogger("gpukmeans")
+
+STAGE_BYTES = 64 << 20
+"""Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
+PASS_ROWS = 1 << 22
+"""Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
+UNCERTAIN_BYTES = 16
+"""Size of an `Uncertain` of exact.cuh."""
+
+
+@dataclass
+class Scratch:
+    """What the fast pass writes for one block of rows."""
+
+    labels: Any
+    uncertain: Any
+    count: Any
+
+
+class CupyRows(Rows):
+    """Rows of a data set on a card.
+
+    What is kept for each of them is allocated when a verb first needs it: label (4 bytes), distance (8), distance to
+    the nearest seed (4 or 8), weight (8).
+    """
+
+    def __init__(self, data: Any, start: int, sample_weight: Any, device_id: int) -> None:
+        super().__init__(data, start, sample_weight, labels=None)  # type: ignore[arg-type]
+        self.device_id = device_id
+        self.in_place = is_cupy(data)
+        self.may_reside = True
+        self.resident: Any = None
+        self.block = min(self.n_samples, PASS_ROWS)
+        self._weight: Any = None
+        self._scratch: Scratch | None = None
+
+    def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
+        """Sizes of a pass over some of these rows."""
+        dtype, address = self.data.dtype.str[1:], self.data.data.ptr if self.in_place else 0
+        return _launch.Problem(n_samples, self.data.shape[1], n_clusters, dtype, in_quads=address % 16 == 0)
+
+    def take(self, indices: Any) -> Any:
+        """Rows by index, on the host, shape (n_indices, n_features)."""
+        if not self.in_place:
+            return super().take(indices)
+        return self.data[cupy.asarray(np.asarray(indices, dtype=np.int64))].get()
+
+    # ---- what is kept on the card
+    @property
+    def weight(self) -> Any:
+        """Weights on the card, or None."""
+        if self._weight is None and self.sample_weight is not None:
+            self._weight = cupy.asarray(self.sample_weight)
+        return self._weight
+
+    def kept(self, name: str, dtype: Any) -> Any:
+        """The array of that name with a value for each row; new memory at its first use."""
+        array = getattr(self, name)
+        if array is None:
+            array = cupy.empty(self.n_samples, dtype)
+            setattr(self, name, array)
+        return array
+
+    def scratch(self) -> Scratch:
+        """Memory for the fast pass over one block."""
+        if self._scratch is None:
+            labels = cupy.empty(self.block, np.int32)
+            self._scratch = Scratch(
+                labels, cupy.empty(self.block * UNCERTAIN_BYTES, np.uint8), cupy.zeros(1, np.uint64)
+            )
+        return self._scratch
+
+    # ---- passes
+    @property
+    def is_streamed(self) -> bool:
+        """Whether every pass copies the rows to the card again."""
+        return not self.in_place and not self.may_reside
+
+    def passes(self, most: int | None = None) -> Iterator[tuple[slice, Any, Any]]:
+        """Blocks of at most `most` rows: which they are, the rows and their weights (or None) on the card.
+
+        A block is valid until the next one is asked for; the caller's work on it is waited for.
+        """
+        n_rows, weight = min(self.block, most or self.block), self.weight
+        X = self.data if self.in_place else self._reside()
+        blocks = self._staged(n_rows) if X is None else self._parts(X, n_rows)
+        with closing(blocks):
+            for part, x in blocks:
+                yield part, x, None if weight is None else weight[part]
+
+    def _parts(self, X: Any, n_rows: int) -> Generator[tuple[slice, Any], None, None]:
+        for low in range(0, self.n_samples, n_rows):
+            part = slice(low, min(low + n_rows, self.n_samples))
+            yield part, X[part]
+
+    def _reside(self) -> Any:
+        if self.resident is None and self.may_reside:
+            X = cupy.empty(self.data.shape, self.data.dtype)
+            for _ in self._staged(self.n_samples, into=X):
+                pass
+            self.resident = X
+        return self.resident
+
+    def _staged(self, most: int, into: Any = None) -> Generator[tuple[slice, Any], None, None]:
+        """Copy the rows through page-locked memory, one block ahead of the work on the current stream."""
+        n_features, dtype = self.data.shape[1], self.data.dtype
+        n_rows = max(1, min(most, STAGE_BYTES // (n_features * dtype.itemsize), self.n_samples))
+        device = [into] * 2 if into is not None else [cupy.empty((n_rows, n_features), dtype) for _ in range(2)]
+        size = n_rows * n_features
+        memory = [cupy.cuda.alloc_pinned_memory(size * dtype.itemsize) for _ in range(2)]
+        host = [np.frombuffer(m, dtype, size).reshape(n_rows, n_features) for m in memory]
+        work, copy = cupy.cuda.get_current_stream(), cupy.cuda.Stream(non_blocking=True)
+        copied, used = ([cupy.cuda.Event(disable_timing=True) for _ in range(2)] for _ in range(2))
+        for event in used:
+            event.record(work)  # the memory of `device` is free once what is queued here is done
+        try:
+            for i, low in enumerate(range(0, self.n_samples, n_rows)):
+                high, slot = min(low + n_rows, self.n_samples), i % 2
+                copied[slot].synchronize()  # the host memory has been read
+                self._read(low, high, host[slot])
+                target = device[slot][low:high] if into is not None else device[slot][: high - low]
+                copy.wait_event(used[slot])  # the kernels are done with what the block held
+                target.set(host[slot][: high - low], stream=copy)
+                copied[slot].record(copy)
+                work.wait_event(copied[slot])  # the kernels see the rows
+                yield slice(low, high), target
+                used[slot].record(work)
+        finally:
+            copy.synchronize()  # the page-locked memory goes back to its pool when this returns
+
+    def _read(self, low: int, high: int, out: Any) -> None:
+        part = self.data[low:high]
+        out[: high - low] = part if isinstance(part, np.ndarray) else part.toarray(order="C")
+
+    # ---- when the memory of the card runs out
+    def shrink(self, needed: str) -> None:
+        """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
+        self._scratch = self.resident = None
+        if self.may_reside and not self.in_place:
+            self.may_reside = False
+            self.block = max(1, min(self.block, self.n_samples // 4))
+        elif self.block > 1:
+            self.block = max(1, self.block // 2)
+        else:
+            raise OutOfMemoryError(self._message(needed))
+        _log.debug("out of memory on the card: blocks of %d rows from here on", self.block)
+
+    def _message(self, needed: str) -> str:
+        n, d = self.data.shape
+        free, total = cupy.cuda.Device(self.device_id).mem_info
+        pool = cupy.get_default_memory_pool()
+        free += pool.total_bytes() - pool.used_bytes()
+        per_row = 12 + 8 * (self.sample_weight is not None) + self.data.dtype.itemsize
+        where = "the rows lie on it already" if self.in_place else "the rows are streamed one by one already"
+        return (
+            f"Out of memory on the card {_cuda.device_name(self.device_id)}: {free:,} of {total:,} bytes are free, and "
+            f"{where}. Wanted: {needed}; and {per_row} bytes for each of {n:,} rows of {d} features, {n * per_row:,} "
+            f"in all. With nothing else on the card about {max(0, free // per_row):,} rows would fit. Use fewer rows "
+            "or clusters, free memory of the card, or use backend='numba'."
+        )

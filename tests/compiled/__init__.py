@@ -1,0 +1,1 @@
+"""What NVRTC makes of the kernels: compiled and disassembled on a machine without a GPU."""

@@ -1,0 +1,54 @@
+"""Every launch that `_launch` may ask for, on a card of each architecture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from gpukmeans.backends import _launch
+from gpukmeans.backends._launch import Card, Launch, Problem
+
+from .sass import LIMITS
+
+CARDS = {
+    architecture: Card(architecture, 100, limits.shared_per_block, limits.threads)
+    for architecture, limits in LIMITS.items()
+}
+FEATURES = (1, 2, 5, 8, 16, 17, 20, 257, 260, 1000)
+CLUSTERS = (1, 7, 64, 1000, 100_000)
+
+
+def launches(card: Card) -> Iterator[Launch]:
+    """Launches of all verbs, for problems of many kinds."""
+    for dtype, d, k, n in itertools.product(("f4", "f8"), FEATURES, CLUSTERS, (100, 10_000_000)):
+        yield from _of_problem(Problem(n, d, k, dtype), card)
+    for n in (1, 10_000_000):
+        yield from _launch.farthest(n, card)
+        yield _launch.value_pass("inertia_sum", n, card)
+        yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
+    yield from (_launch.bound_terms(), _launch.finish_iteration(), _launch.seed_scan())
+
+
+def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
+    yield _launch.assign(problem, card)
+    yield _launch.recheck(problem, card)
+    for first, two_limbs, has_weights in itertools.product((True, False), repeat=3):
+        yield _launch.accumulate(problem, card, first=first, two_limbs=two_limbs, has_weights=has_weights)
+    yield _launch.mean_center(problem)
+    yield _launch.recenter(problem)
+    yield _launch.publish_centers(problem)
+    yield _launch.hide_duplicates(problem, card)
+    yield from (_launch.row_pass(verb, problem, card) for verb in ("own_distance", "seed_update", "seed_trials"))
+    yield from (_launch.feature_pass(verb, problem, card) for verb in ("summary", "weighted_peaks", "moments"))
+    yield _launch.transform(problem)
+    yield _launch.seed_potentials(problem)
+    yield _launch.seed_find(problem, 5)
+
+
+def largest(architecture: int) -> dict[str, Launch]:
+    """Of each instance, the launch that takes most shared memory of a block on the architecture's card."""
+    found: dict[str, Launch] = {}
+    for launch in launches(CARDS[architecture]):
+        if launch.kernel not in found or launch.shared > found[launch.kernel].shared:
+            found[launch.kernel] = launch
+    return found
