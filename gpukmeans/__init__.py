@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backends import available_backends
-    from .errors import BackendUnavailableError, DataFileError, GpuKMeansError, ModelFileError
+    from .errors import (
+        BackendUnavailableError,
+        DataFileError,
+        GpuKMeansError,
+        KernelCompileError,
+        ModelFileError,
+        OutOfMemoryError,
+    )
     from .kmeans import KMeans, k_means, kmeans_plusplus
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
 
@@ -16,7 +23,9 @@ __all__ = [
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
+    "KernelCompileError",
     "ModelFileError",
+    "OutOfMemoryError",
     "available_backends",
     "k_means",
     "kmeans_plusplus",
@@ -30,14 +39,16 @@ _HOME = {
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
+    "KernelCompileError": "errors",
     "ModelFileError": "errors",
+    "OutOfMemoryError": "errors",
     "available_backends": "backends",
     "k_means": "kmeans",
     "kmeans_plusplus": "kmeans",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
-_MODULES = {"backends", "data_files", "datasets", "doctor", "errors", "exact", "model_file"}
+_MODULES = {"arrays", "backends", "data_files", "datasets", "doctor", "errors", "exact", "model_file"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import OutOfMemoryError
+
 _CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
@@ -112,16 +114,22 @@ class _Stream:
 @contextmanager
 def caller(x: Any) -> Iterator[None]:
     """Work as the caller of a function that was given `x`: on its device, for torch on torch's current stream too."""
-    if not on_device(x):
-        yield
-        return
     with ExitStack() as stack:
-        if is_torch(x):
+        if on_device(x) and is_torch(x):
             import cupy
 
             stack.enter_context(cupy.cuda.Device(x.device.index))
             stream = sys.modules["torch"].cuda.current_stream(x.device)
             stack.enter_context(cupy.cuda.Stream.from_external(_Stream(stream.cuda_stream)))
-        else:
+        elif on_device(x):
             stack.enter_context(as_cupy(x).device)
-        yield
+        try:
+            yield
+        except MemoryError as error:
+            cupy = sys.modules.get("cupy")
+            if cupy is None or not isinstance(error, cupy.cuda.memory.OutOfMemoryError):
+                raise
+            raise OutOfMemoryError(
+                f"Out of memory on the card, for a result or for a copy of the data in another dtype or layout: {error} "
+                "Free memory of the card, or pass the data as a NumPy array: then it is streamed where it does not fit."
+            ) from error

@@ -226,7 +226,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 best = result
         assert best is not None
         best = _as_stored(backend, data, best, X.dtype)
-        n_found = int((namespace(best.labels).bincount(best.labels) > 0).sum())
+        n_found = backend.n_used(best.labels, data.blocks)
         if n_found < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
@@ -385,11 +385,10 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     # ---- scikit-learn's protocols
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: arrays on a device become NumPy arrays, so that a model can be loaded without a GPU."""
-        state: dict[str, Any] = super().__getstate__()
-        for name, value in state.items():
-            if is_cupy(value) or is_torch(value):
-                state[name] = to_host(value)
-        return state
+        return {
+            name: to_host(value) if is_cupy(value) or is_torch(value) else value
+            for name, value in super().__getstate__().items()
+        }
 
     @property
     def _n_features_out(self) -> int:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import gpukmeans
 
-BACKENDS = ("numpy", "numba", "cupy")
+BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 
 # A job in the background starts with Ctrl-C ignored, and Python then leaves it so: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,10 +29,11 @@ settings.load_profile("gpukmeans")
 def backend(request):
     """The name of each backend; one that does not work here skips, unless GPUKMEANS_REQUIRE names it.
 
-    Without a card "cupy" is the backend's own code on the stand-in of tests/simt, which runs its kernels on the CPU.
+    Without a card "cupy" is the backend's own code on the stand-in of tests/simt, which runs its kernels on the CPU;
+    GPUKMEANS_REQUIRE=cupy asks for a real one.
     """
     with ExitStack() as stack:
-        if request.param == "cupy" and not support.has_card():
+        if request.param == "cupy" and not support.has_card() and not support.is_required("cupy"):
             stack.enter_context(support.standin_cupy())
         yield _working(request.param)
 

@@ -17,10 +17,14 @@ from sklearn.exceptions import ConvergenceWarning
 import naive
 
 
+def is_required(name: str) -> bool:
+    """Whether the environment variable GPUKMEANS_REQUIRE (a,b,c) names it."""
+    return name in (entry.strip() for entry in os.environ.get("GPUKMEANS_REQUIRE", "").split(","))
+
+
 def missing(name: str, reason: str) -> NoReturn:
-    """Skip the running test; fail instead if the environment variable GPUKMEANS_REQUIRE (a,b,c) names it."""
-    required = os.environ.get("GPUKMEANS_REQUIRE", "").split(",")
-    if name in (entry.strip() for entry in required):
+    """Skip the running test; fail instead if GPUKMEANS_REQUIRE names what is missing."""
+    if is_required(name):
         pytest.fail(f"required by GPUKMEANS_REQUIRE: {reason}")
     pytest.skip(reason)
 
@@ -57,6 +61,7 @@ def standin_cupy(**settings: Any) -> Iterator[Any]:
         _source.kernels.cache_clear()
         for name in [name for name in sys.modules if name.startswith("gpukmeans.backends._cupy")]:
             del sys.modules[name]
+            delattr(sys.modules["gpukmeans.backends"], name.rpartition(".")[2])
 
     forget()
     standin.install()

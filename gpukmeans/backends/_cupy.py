@@ -31,11 +31,8 @@ def _on_card(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def run(self: CupyBackend, rows: Any, *args: Any, **options: Any) -> Any:
         with self.device:
-            while True:
-                try:
-                    return verb(self, rows, *args, **options)
-                except cupy.cuda.memory.OutOfMemoryError as error:
-                    (rows if isinstance(rows, CupyRows) else rows.rows).shrink(str(error))
+            block = rows if isinstance(rows, CupyRows) else rows.rows
+            return block.in_memory(lambda: verb(self, rows, *args, **options))
 
     return run
 
@@ -60,8 +57,6 @@ class CupyBackend(Backend):
             a["MaxSharedMemoryPerBlockOptin"],
             a["MaxThreadsPerMultiProcessor"],
         )
-        with self.device:
-            self._never_halted = cupy.zeros(1, np.int32)
 
     def _run(self, launch: _launch.Launch, *args: Any) -> None:
         function = self._kernels(launch.kernel, launch.shared)
@@ -86,9 +81,9 @@ class CupyBackend(Backend):
 
     @_on_card
     def forget(self, rows: CupyRows) -> None:
-        labels = rows.kept("labels", np.int32)
-        labels.data.memset_async(0xFF, labels.nbytes)
         rows.running = None
+        rows.labels = labels = cupy.empty(rows.n_samples, np.int32)  # those of the run before are its result
+        labels.data.memset_async(0xFF, labels.nbytes)
 
     def scaled(self, X: Any, exponent: int) -> Any:
         if not is_cupy(X) or exponent == 0:
@@ -109,7 +104,17 @@ class CupyBackend(Backend):
 
     def _in_kind(self, rows: Any, values: Any) -> Any:
         with self.device:
-            return values.copy() if rows.in_place else values.get()
+            return values if rows.in_place else values.get()
+
+    def n_used(self, labels: Any, blocks: Sequence[Rows]) -> int:
+        if not is_cupy(labels):
+            return super().n_used(labels, blocks)
+        n_used: int = self._n_used(blocks[0], labels)
+        return n_used
+
+    @_on_card
+    def _n_used(self, rows: CupyRows, labels: Any) -> int:
+        return int((cupy.bincount(labels) > 0).sum())
 
     # ---- before the loop
     @_on_card
@@ -163,7 +168,7 @@ class CupyBackend(Backend):
         self._mean(rows, centers, centers)
         args = (centers.values, *centers.for_scores, centers.hash, centers.norm)
         self._run(_launch.publish_centers(problem), *args, np.int32(centers.d), np.int32(centers.form.columns))
-        self._finish_centers(rows, centers, self._never_halted)
+        self._finish_centers(rows, centers, run.state)
         return centers
 
     def _mean(self, rows: CupyRows, of: Centers, to: Centers) -> None:
@@ -207,7 +212,7 @@ class CupyBackend(Backend):
         rows.scratch()
         centers.run.tally.data.memset_async(0, centers.run.tally.nbytes)
         for part, x, _ in rows.passes():
-            self._fast_pass(rows, centers, x, labels[part], self._never_halted)
+            self._fast_pass(rows, centers, x, labels[part], centers.run.never)
         return int(centers.run.tally.get()[1])
 
     @_on_card
@@ -284,9 +289,9 @@ class CupyBackend(Backend):
         x = cupy.asarray(X)
         to, of = cupy.asarray(np.array(clusters, np.int32)), cupy.asarray(np.array(donors, np.int32))
         weight = None if sample_weight is None else cupy.asarray(sample_weight)
-        tally = cupy.zeros(TALLY_WORDS, np.uint64)
+        tally, never = cupy.zeros(TALLY_WORDS, np.uint64), cupy.zeros(1, np.int32)
         launch = _launch.move_rows(partial.rows.problem(n), self.card)
-        args = (x, weight, to, of, *sums.scales, *sums.arrays, tally, self._never_halted)
+        args = (x, weight, to, of, *sums.scales, *sums.arrays, tally, never)
         self._run(launch, *args, np.int64(n), np.int32(d), np.int32(_launch.lanes(d)))
         return sums
 

@@ -35,6 +35,7 @@ class Run:
 
     def __init__(self, n_clusters: int) -> None:
         self.state = cupy.zeros(1, np.int32)
+        self.never = cupy.zeros(1, np.int32)  # the state for kernels that work after the loop, too
         self.tally = cupy.zeros(TALLY_WORDS, np.uint64)
         self.moved_sq = cupy.empty(n_clusters, np.float64)
         self.records = [cupy.zeros(RECORD.itemsize, np.uint8) for _ in range(2)]

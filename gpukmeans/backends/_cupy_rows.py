@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,8 @@ class CupyRows(Rows):
         """Rows by index, on the host, shape (n_indices, n_features)."""
         if not self.in_place:
             return super().take(indices)
-        return self.data[cupy.asarray(np.asarray(indices, dtype=np.int64))].get()
+        with self.data.device:
+            return self.in_memory(lambda: self.data[cupy.asarray(np.asarray(indices, dtype=np.int64))].get())
 
     # ---- what is kept on the card
     @property
@@ -151,6 +152,14 @@ class CupyRows(Rows):
         out[: high - low] = part if isinstance(part, np.ndarray) else part.toarray(order="C")
 
     # ---- when the memory of the card runs out
+    def in_memory(self, work: Callable[[], Any]) -> Any:
+        """Do the work; where the card's memory runs out, again with less of it in use. It must be able to start anew."""
+        while True:
+            try:
+                return work()
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                self.shrink(str(error))
+
     def shrink(self, needed: str) -> None:
         """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
         self._scratch = self.resident = None

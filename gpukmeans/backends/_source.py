@@ -94,7 +94,7 @@ class Kernels:
             function = self._loaded.get(key)
             if function is None:
                 function = self._loaded[key] = _compile(instance)
-        if shared > max(_launch.STATIC_SHARED, function.max_dynamic_shared_size_bytes):
+        if shared > _launch.STATIC_SHARED and shared > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared
         return function
 

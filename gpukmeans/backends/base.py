@@ -233,6 +233,10 @@ class Backend(ABC):
         """Labels of all blocks, int32, shape (n_samples,): on the device if the data was passed there, else NumPy."""
         return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
 
+    def n_used(self, labels: Any, blocks: Sequence[Rows]) -> int:
+        """How many clusters have a row, for labels of any run on these blocks."""
+        return int(np.count_nonzero(np.bincount(labels)))
+
     def sqdist(self, blocks: Sequence[Rows]) -> Any:
         """Kept distances of all blocks, float64, shape (n_samples,): where `labels` are."""
         return np.concatenate([rows.sqdist for rows in blocks if rows.sqdist is not None])

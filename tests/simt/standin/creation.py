@@ -127,6 +127,10 @@ def isfinite(x: ndarray) -> ndarray:
     return compute.lazily(np.isfinite, x)
 
 
+def sqrt(x: ndarray) -> ndarray:
+    return compute.lazily(np.sqrt, x)
+
+
 def any_of(a: ndarray, axis: Any = None) -> ndarray:
     return a.any(axis)
 

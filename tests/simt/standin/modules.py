@@ -16,7 +16,7 @@ CHECKED_AGAINST = "14.2.0"  # tests/test_drift.py compares with the one that is 
 _DTYPES = ("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "intp")
 _DTYPES += ("float16", "float32", "float64", "dtype", "inf", "nan", "newaxis")
 _FUNCTIONS = "empty zeros full arange array asarray ascontiguousarray asnumpy bincount array_equal count_nonzero"
-_FUNCTIONS += " concatenate isfinite unique get_default_memory_pool get_default_pinned_memory_pool"
+_FUNCTIONS += " concatenate isfinite sqrt unique get_default_memory_pool get_default_pinned_memory_pool"
 _RUNTIME = "getDeviceCount getDevice setDevice runtimeGetVersion driverGetVersion deviceSynchronize streamSynchronize"
 _RUNTIME += " memGetInfo getDeviceProperties deviceCanAccessPeer is_hip streamLegacy streamPerThread"
 
