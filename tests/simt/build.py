@@ -32,6 +32,7 @@ class _LaunchArgs(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         ("check", ctypes.c_int),
         ("yield_1_in", ctypes.c_int),
+        ("first_block", ctypes.c_uint),
     ]
 
 
@@ -127,13 +128,17 @@ class Library:
         shared: int = 0,
         seed: int = 0,
         checked: bool = False,
+        first_block: int = 0,
     ) -> None:
-        """Run one kernel; `values` are the bytes of its arguments. Seed 0 runs threads in order."""
+        """Run one kernel; `values` are the bytes of its arguments. Seed 0 runs threads in order.
+
+        Blocks before `first_block` are left out: so the end of an array that is too large to work through is reached.
+        """
         buffers = [ctypes.create_string_buffer(raw, max(16, len(raw))) for raw in values]
         pointers = (ctypes.c_void_p * max(1, len(buffers)))(*[ctypes.addressof(b) for b in buffers])
         three = ctypes.c_uint * 3
         yield_1_in = 50 if checked and seed else 0
-        args = _LaunchArgs(three(grid, 1, 1), three(block, 1, 1), shared, seed, int(checked), yield_1_in)
+        args = _LaunchArgs(three(grid, 1, 1), three(block, 1, 1), shared, seed, int(checked), yield_1_in, first_block)
         if getattr(self._lib, f"simt_launch_{self.names[name]}")(ctypes.byref(args), pointers):
             raise SimtError(f"{name}: {self._explain(self._lib.simt_error().decode())}")
 

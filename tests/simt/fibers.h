@@ -47,7 +47,7 @@ struct Rendezvous {
 };
 struct Warp { std::vector<Rendezvous*> meetings; unsigned sync_epoch; };
 
-struct Config { uint64_t seed; int check, yield_1_in; };
+struct Config { uint64_t seed; int check, yield_1_in; unsigned first_block; };
 struct Block {
   dim3 grid, block;
   uint3 bid;

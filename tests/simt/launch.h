@@ -80,9 +80,9 @@ SIMT_FN int run_grid() {
   B.w.resize((B.nthreads + WARP - 1) / WARP);
   B.rng = B.cfg.seed * 0x9E3779B97F4A7C15ull + 88172645463325252ull;
   if (B.cfg.check) for (auto* a : allocs) a->cells.assign((a->hi - a->lo + 3) / 4, Cell{});
-  unsigned nb = B.grid.x * B.grid.y * B.grid.z;
+  unsigned nb = B.grid.x * B.grid.y * B.grid.z - B.cfg.first_block;
   std::vector<unsigned> order(nb);
-  for (unsigned i = 0; i < nb; i++) order[i] = i;
+  for (unsigned i = 0; i < nb; i++) order[i] = B.cfg.first_block + i;
   if (B.cfg.seed) for (unsigned i = nb; i > 1; i--) std::swap(order[i - 1], order[rnd() % i]);
   for (unsigned b : order) {
     B.bid_linear = b;
@@ -107,13 +107,13 @@ template <class... A> struct Sig<void (*)(A...)> {
   }
   static void describe(char* out) { int n = 0; ((n += sprintf(out + n, "%c%zu ", kind<std::decay_t<A>>(), sizeof(std::decay_t<A>))), ...); }
 };
-struct LaunchArgs { unsigned grid[3], block[3]; uint64_t smem, seed; int check, yield_1_in; };
+struct LaunchArgs { unsigned grid[3], block[3]; uint64_t smem, seed; int check, yield_1_in; unsigned first_block; };
 template <auto K> SIMT_FN int launch(const LaunchArgs* l, void** args) {
   B.grid = {l->grid[0], l->grid[1], l->grid[2]};
   B.block = {l->block[0], l->block[1], l->block[2]};
   B.nthreads = l->block[0] * l->block[1] * l->block[2];
   B.smem_bytes = l->smem;
-  B.cfg = {l->seed, l->check, l->yield_1_in};
+  B.cfg = {l->seed, l->check, l->yield_1_in, l->first_block};
   B.args = args;
   B.entry = [](void** a) SIMT_NOSAN { Sig<decltype(K)>::template entry<K>(a); };
   if (!B.nthreads || B.nthreads > MAX_THREADS || l->smem > SMEM_MAX) { snprintf(B.err, sizeof B.err, "invalid launch configuration"); return 1; }
