@@ -69,16 +69,20 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
         Both give the same bits; the engine chooses how to get them.
     backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
-        Where the work is done. 'auto' takes the first that works, and logs which.
+        Where the work is done; the bits are the same. 'cupy' is an NVIDIA card. 'auto' takes the first that works here
+        and suits the problem (one that is too small for a card runs on the CPU, unless its data lies on the card), and
+        logs which. The environment variables GPUKMEANS_BACKEND and GPUKMEANS_DEVICE (index of a card) choose for
+        'auto'; data on a card is worked on there.
     precision : {'exact', 'float32'}, default='exact'
         'float32' takes the labels of the float32 pass without certificate: a row whose two nearest centers differ by
         less than the rounding error of the pass may get either. The promise of equal bits is then off.
 
     Attributes
     ----------
-    cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        In the dtype of X (float32 or float64).
-    labels_ : ndarray of int32, shape (n_samples,)
+    cluster_centers_ : array of shape (n_clusters, n_features)
+        In the dtype of X (float32 or float64). Like `labels_` in the kind of X: a NumPy array for data of the host, a
+        CuPy array for data on a card, a torch tensor for a torch tensor. Pickling makes NumPy arrays of them.
+    labels_ : array of int32, shape (n_samples,)
         Nearest center of each row, ties to the lowest index. Always what `predict` gives for the same rows.
     inertia_ : float
         Sum of the squared distances of rows to their center, times their weights.
@@ -110,6 +114,12 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
+
+    On a card: what lies there is used in place. Other data is copied to it once, through 128 MB of page-locked memory,
+    if it fits; else it is streamed through the card in every iteration, to the same bits. Beside the data a fit holds
+    12 bytes a row there (while seeding 8 or 12; 8 more with weights), 20 bytes for each of at most 4,194,304 rows, and
+    24 bytes for each cluster and feature (40 for float64), both rounded up to whole tiles (128 clusters, 8 features).
+    The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
 
     An empty cluster takes the row that is farthest from its own center, as in scikit-learn.
 
@@ -166,8 +176,9 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            float32 and float64 are used as they are, float16 becomes float32, everything else float64.
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, float16 becomes float32, everything else float64. A device array
+            is a CuPy array, a torch tensor, or anything with ``__cuda_array_interface__`` or DLPack on a CUDA device.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             At least 0, not all 0. A row of weight 2 counts as two rows. None: every row counts 1.
@@ -183,6 +194,8 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
             For NaN or infinity in X (row and column are named), fewer rows than clusters, wrong weights or starts.
         BackendUnavailableError
             If the `backend` named does not work here.
+        OutOfMemoryError
+            If a card cannot hold what is needed even with the rows streamed through it.
         """
         check_parameters("KMeans", **self.get_params(deep=False))
         with caller(X):
@@ -312,11 +325,12 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
 
         Returns
         -------
-        labels : ndarray of int32, shape (n_samples,)
+        labels : array of int32, shape (n_samples,)
+            In the kind of X.
         """
         with caller(X):
             backend, blocks, _ = self._assigned(X, None)
@@ -329,11 +343,12 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
 
         Returns
         -------
-        X_new : ndarray of shape (n_samples, n_clusters)
+        X_new : array of shape (n_samples, n_clusters)
+            In the kind of X; on a card it takes n_samples n_clusters values there.
         """
         with caller(X):
             backend, blocks, centers = self._checked(X)

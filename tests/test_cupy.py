@@ -462,6 +462,17 @@ def test_memory_may_run_out_at_any_allocation(control, where):
     assert refused == (0 if where == "host" else 2)  # the centers of the fit, and those of kmeans_plusplus
 
 
+@pytest.mark.parametrize(("dtype", "cell"), [("f4", 24), ("f8", 40)])
+def test_a_fit_takes_no_more_memory_than_the_documentation_says(control, dtype, cell):
+    X = data(dtype, n=5000, d=24)
+    small = 60 * 512  # scalars, codes of features, and what allocations are rounded up by
+    control.device_memory = X.nbytes + (12 + 20) * 5000 + cell * 128 * 24 + small
+    control.log.clear()
+    fitted = model(100, max_iter=3, tol=0, init="random", n_init=1).fit(X)
+    assert sum(control.log.to_device) < 2 * X.nbytes, "the rows did not stay on the card"
+    assert_same_fit(result_of(fitted), result_of(expected(X, 100, max_iter=3, tol=0, init="random", n_init=1)))
+
+
 def test_what_cannot_fit_says_what_would(control):
     X = data(n=3000, d=16)
     control.device_memory = 20_000

@@ -19,7 +19,11 @@ INSTALL = "pip install 'gpukmeans[cuda12]' (or cuda13: `nvidia-smi` shows which 
 
 def why_unavailable() -> str | None:
     """None if kernels can be compiled and run on a card through CuPy, else what is missing and what to do."""
-    return examine(chosen_device())
+    try:
+        device = chosen_device()
+    except ValueError as error:
+        return str(error)
+    return examine(device)
 
 
 @functools.cache
@@ -40,7 +44,7 @@ def chosen_device() -> int | None:
 
 def installed_cupys() -> list[str]:
     """Distributions that bring the package cupy."""
-    names = {str(d.metadata["Name"]).lower() for d in distributions()}
+    names = {str(d.metadata["Name"]).lower().replace("_", "-") for d in distributions()}
     return sorted(n for n in names if n == "cupy" or n.startswith(("cupy-cuda", "cupy-rocm")))
 
 
@@ -81,7 +85,10 @@ def _driver_problem(device: int | None) -> str | None:
         hint = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide it)"
         return f"there is a driver but no card{hint}: see `nvidia-smi`"
     if device is not None and device >= n_devices:
-        return f"{DEVICE_VARIABLE}={device}, but there are {n_devices} cards, numbered from 0"
+        return (
+            f"{DEVICE_VARIABLE}={device}, but the cards here are numbered from 0 to {n_devices - 1}: set it to one "
+            "that `gpukmeans doctor` lists, or unset it"
+        )
     return None
 
 
@@ -92,19 +99,24 @@ def _device_problem(device: int | None) -> str | None:
     if capability < _launch.OLDEST:
         return (
             f"the card {device_name(cupy.cuda.Device(device).id)} is too old: it has compute capability "
-            f"{capability / 10}, the kernels want {_launch.OLDEST / 10}"
+            f"{capability / 10}, the kernels want {_launch.OLDEST / 10}: use a newer card (if there is one, "
+            f"{DEVICE_VARIABLE} chooses it) or backend='numba'"
         )
     return None
 
 
 def _compiler_problem() -> str | None:
-    from cupy.cuda import nvrtc
-
     try:
-        nvrtc.getVersion()
-    except (RuntimeError, OSError) as error:
+        _compiler_version()
+    except (RuntimeError, OSError, ImportError) as error:
         return f"the compiler NVRTC is missing ({_first_line(error)}): {INSTALL}"
     return None
+
+
+def _compiler_version() -> str:
+    from cupy.cuda import nvrtc
+
+    return ".".join(str(part) for part in nvrtc.getVersion())
 
 
 def cache_directory() -> str:
@@ -132,27 +144,32 @@ def device_name(device_id: int) -> str:
 
 
 def describe() -> dict[str, str]:
-    """Versions and cards, for a report; only where CuPy works."""
+    """Versions and cards, for a report; nothing where there is no card that CuPy can see."""
+    if _package_problem() or _driver_problem(None):
+        return {}
     import cupy
-    from cupy.cuda import nvrtc, runtime
+    from cupy.cuda import runtime
 
     found = {
-        "cupy": f"{cupy.__version__} ({', '.join(installed_cupys()) or 'unknown distribution'})",
         "CUDA driver": _dotted(runtime.driverGetVersion()),
         "CUDA runtime": _dotted(runtime.runtimeGetVersion()),
-        "NVRTC": ".".join(str(part) for part in nvrtc.getVersion()),
+        "NVRTC": "missing" if _compiler_problem() else _compiler_version(),
     }
     for i in range(runtime.getDeviceCount()):
         device = cupy.cuda.Device(i)
-        with device:
-            free, total = device.mem_info
         found[f"card {i}"] = (
             f"{device_name(i)}, compute capability {int(device.compute_capability) / 10}, "
-            f"{device.attributes['MultiProcessorCount']} multiprocessors, {free >> 20} of {total >> 20} MB free"
+            f"{device.attributes['MultiProcessorCount']} multiprocessors, {_memory(device)}"
         )
     return found
 
 
+def _memory(device: Any) -> str:
+    try:
+        free, total = device.mem_info
+    except RuntimeError as error:  # the card belongs to another process alone, or is full
+        return f"memory unknown ({_first_line(error)})"
+    return f"{free >> 20} of {total >> 20} MB free"
 
 
 def _dotted(number: int) -> str:
@@ -160,4 +177,7 @@ def _dotted(number: int) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The line that tells most; CuPy frames its own ones, and says what it caught under "Original error:"."""
+    lines = [line.strip() for line in str(error).splitlines() if any(c.isalnum() for c in line)]
+    at = lines.index("Original error:") + 1 if "Original error:" in lines[:-1] else 0
+    return lines[at] if lines else type(error).__name__

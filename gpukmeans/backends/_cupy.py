@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
@@ -13,8 +12,9 @@ from ..arrays import as_cupy, is_cupy, on_device
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
 from . import _cuda, _launch, _source
 from ._cupy_centers import TALLY_WORDS, Centers, Run, Sums, bound_constants
-from ._cupy_rows import CupyRows
-from .base import Backend, Far, Rows, Summary
+from ._cupy_rows import CupyRows, on_card
+from ._cupy_seeding import SeedingVerbs
+from .base import Far, Rows, Summary
 
 RESULT_BYTES = 256 << 20
 """Bytes of a block of distances on the card, on their way to the host."""
@@ -22,22 +22,7 @@ FAR = np.dtype([("own", "f8"), ("row", "i8")])
 """`Far` of farthest.cu."""
 
 
-def _on_card(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """On the backend's card; where its memory runs out, again with smaller blocks.
-
-    So a verb allocates what it needs before it changes anything.
-    """
-
-    @functools.wraps(verb)
-    def run(self: CupyBackend, rows: Any, *args: Any, **options: Any) -> Any:
-        with self.device:
-            block = rows if isinstance(rows, CupyRows) else rows.rows
-            return block.in_memory(lambda: verb(self, rows, *args, **options))
-
-    return run
-
-
-class CupyBackend(Backend):
+class CupyBackend(SeedingVerbs):
     """CUDA kernels: float32 scores with a certificate, moved rows, integer sums, the loop's decisions on the card."""
 
     name = "cupy"
@@ -79,7 +64,7 @@ class CupyBackend(Backend):
     def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
         return CupyRows(data, start, sample_weight, self.device.id)
 
-    @_on_card
+    @on_card
     def forget(self, rows: CupyRows) -> None:
         rows.running = None
         rows.labels = labels = cupy.empty(rows.n_samples, np.int32)  # those of the run before are its result
@@ -112,12 +97,12 @@ class CupyBackend(Backend):
         n_used: int = self._n_used(blocks[0], labels)
         return n_used
 
-    @_on_card
+    @on_card
     def _n_used(self, rows: CupyRows, labels: Any) -> int:
         return int((cupy.bincount(labels) > 0).sum())
 
     # ---- before the loop
-    @_on_card
+    @on_card
     def summary(self, rows: CupyRows) -> Summary:
         d = rows.data.shape[1]
         keys = cupy.asarray(np.stack([np.full(d, 2**64 - 1, np.uint64), np.zeros(d, np.uint64)]))
@@ -132,7 +117,7 @@ class CupyBackend(Backend):
         launch = _launch.feature_pass(verb, rows.problem(n), self.card)
         self._run(launch, x, *args, np.int64(n), np.int32(d), np.int32(_launch.lanes(d)))
 
-    @_on_card
+    @on_card
     def weighted_peaks(self, rows: CupyRows) -> Float64Array:
         peaks = cupy.zeros(rows.data.shape[1], np.float64)
         for _, x, w in rows.passes():
@@ -140,7 +125,7 @@ class CupyBackend(Backend):
         found: Float64Array = peaks.get()
         return found
 
-    @_on_card
+    @on_card
     def moments(self, rows: CupyRows, codes: Moments) -> tuple[Int64Array, Int64Array]:
         sums = cupy.zeros((2, rows.data.shape[1]), np.int64)
         code = [cupy.asarray(a) for a in (codes.pivot, codes.first.scale, codes.second.scale)]
@@ -158,7 +143,7 @@ class CupyBackend(Backend):
         loaded: Centers = self._load(blocks[0], centers, True)
         return loaded
 
-    @_on_card
+    @on_card
     def _load(self, rows: CupyRows, values: Float64Array, in_turns: bool) -> Centers:
         problem = rows.problem(rows.n_samples, len(values))
         run = Run(len(values))
@@ -205,7 +190,7 @@ class CupyBackend(Backend):
             args = (x, centers.values, *centers.for_scores, *found, labels, centers.run.tally, halted)
             self._run(_launch.recheck(problem, self.card), *args, d, columns, np.int32(centers.k))
 
-    @_on_card
+    @on_card
     def assign(self, rows: CupyRows, centers: Any) -> int:
         centers = self._loaded(rows, centers)
         labels = rows.kept("labels", np.int32)
@@ -215,7 +200,7 @@ class CupyBackend(Backend):
             self._fast_pass(rows, centers, x, labels[part], centers.run.never)
         return int(centers.run.tally.get()[1])
 
-    @_on_card
+    @on_card
     def step(self, rows: CupyRows, centers: Centers, encoding: Encoding) -> Any:
         if rows.running is None:
             rows.running = Sums(rows, centers.k, encoding)
@@ -261,7 +246,7 @@ class CupyBackend(Backend):
         empty: list[int] = np.flatnonzero(cluster_weights(encoding, weights, weights_low) == 0).tolist()
         return empty
 
-    @_on_card
+    @on_card
     def farthest(self, rows: CupyRows, m: int) -> list[Far]:
         of_block, of_all = _launch.farthest(rows.n_samples, self.card)
         found, best = (cupy.empty(size * FAR.itemsize, np.uint8) for size in (m, of_block.grid))
@@ -274,7 +259,7 @@ class CupyBackend(Backend):
         labels = rows.labels[cupy.asarray(far["row"])].get()
         return [Far(float(f["own"]), int(f["row"]), int(label)) for f, label in zip(far, labels, strict=True)]
 
-    @_on_card
+    @on_card
     def relocate(
         self,
         partial: Any,
@@ -301,7 +286,7 @@ class CupyBackend(Backend):
             return centers.values
         return cupy.asarray(np.ascontiguousarray(centers.astype(rows.data.dtype)))
 
-    @_on_card
+    @on_card
     def own_sqdist(self, rows: CupyRows, centers: Any) -> float:
         values, own, top = self._values(rows, centers), rows.kept("sqdist", np.float64), cupy.zeros(1, np.float64)
         d = np.int32(rows.data.shape[1])
@@ -310,7 +295,7 @@ class CupyBackend(Backend):
             self._run(launch, x, values, rows.labels[part], w, own[part], top, np.int64(len(x)), d)
         return float(top.get()[0])
 
-    @_on_card
+    @on_card
     def inertia(self, rows: CupyRows, code: FixedPoint) -> tuple[int, int]:
         limbs, n = cupy.zeros(2, np.int64), rows.n_samples
         args = (rows.sqdist, rows.weight, code.scale[0], np.float64(code.low_scale), limbs, np.int64(n))
@@ -318,7 +303,7 @@ class CupyBackend(Backend):
         high, low = limbs.get().tolist()
         return high, low
 
-    @_on_card
+    @on_card
     def transform(self, rows: CupyRows, centers: Float64Array) -> Any:
         values, k, d = self._values(rows, centers), *centers.shape
         dtype, n_samples = rows.data.dtype, rows.n_samples
@@ -333,49 +318,6 @@ class CupyBackend(Backend):
             if not rows.in_place:
                 out.get(out=result[part])
         return result
-
-    # ---- seeding
-    @_on_card
-    def seed_update(self, rows: CupyRows, center: FloatArray, first: bool) -> float:
-        closest, top = rows.kept("closest", rows.data.dtype), cupy.zeros(1, np.float64)
-        center, d = cupy.asarray(center), np.int32(rows.data.shape[1])
-        for part, x, w in rows.passes():
-            launch = _launch.row_pass("seed_update", rows.problem(len(x)), self.card)
-            self._run(launch, x, center, w, closest[part], top, np.int32(first), np.int64(len(x)), d)
-        return float(top.get()[0])
-
-    def _ends(self, rows: CupyRows, code: FixedPoint) -> Any:
-        """Prefix sums of the potentials of groups of rows."""
-        launch = _launch.seed_potentials(rows.problem(rows.n_samples))
-        ends = cupy.empty(launch.grid, np.int64)
-        self._run(launch, rows.closest, rows.weight, code.scale[0], ends, np.int64(rows.n_samples))
-        self._run(_launch.seed_scan(), ends, np.int64(launch.grid))
-        return ends
-
-    @_on_card
-    def seed_total(self, rows: CupyRows, code: FixedPoint) -> int:
-        return int(self._ends(rows, code)[-1:].get()[0])
-
-    @_on_card
-    def seed_find(self, rows: CupyRows, code: FixedPoint, values: list[int]) -> list[int]:
-        found, wanted = cupy.empty(len(values), np.int64), cupy.asarray(np.array(values, dtype=np.int64))
-        launch = _launch.seed_find(rows.problem(rows.n_samples), len(values))
-        args = (rows.closest, rows.weight, code.scale[0], self._ends(rows, code), wanted, found)
-        self._run(launch, *args, np.int64(rows.n_samples))
-        indices: list[int] = found.get().tolist()
-        return indices
-
-    @_on_card
-    def seed_trials(self, rows: CupyRows, candidates: FloatArray, code: FixedPoint) -> list[int]:
-        potentials, trials = cupy.zeros(len(candidates), np.int64), cupy.asarray(candidates)
-        closest: Any = rows.closest
-        d, n_trials = np.int32(rows.data.shape[1]), np.int32(len(candidates))
-        for part, x, w in rows.passes():
-            launch = _launch.row_pass("seed_trials", rows.problem(len(x)), self.card)
-            args = (x, trials, closest[part], w, code.scale[0], potentials)
-            self._run(launch, *args, np.int64(len(x)), d, n_trials)
-        totals: list[int] = potentials.get().tolist()
-        return totals
 
 
 def _value_of(keys: Any) -> Any:

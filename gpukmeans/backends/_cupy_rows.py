@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -153,7 +154,7 @@ class CupyRows(Rows):
 
     # ---- when the memory of the card runs out
     def in_memory(self, work: Callable[[], Any]) -> Any:
-        """Do the work; where the card's memory runs out, again with less of it in use. It must be able to start anew."""
+        """Do the work, which must be able to start anew: where the card's memory runs out, again with less in use."""
         while True:
             try:
                 return work()
@@ -185,3 +186,18 @@ class CupyRows(Rows):
             f"in all. With nothing else on the card about {max(0, free // per_row):,} rows would fit. Use fewer rows "
             "or clusters, free memory of the card, or use backend='numba'."
         )
+
+
+def on_card(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """On the backend's card; where its memory runs out, again with smaller blocks.
+
+    So a verb allocates what it needs before it changes anything.
+    """
+
+    @functools.wraps(verb)
+    def run(self: Any, rows: Any, *args: Any, **options: Any) -> Any:
+        with self.device:
+            block = rows if isinstance(rows, CupyRows) else rows.rows
+            return block.in_memory(lambda: verb(self, rows, *args, **options))
+
+    return run
