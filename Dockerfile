@@ -3,6 +3,7 @@
 #   docker build -t gpukmeans .                              CPU
 #   docker build -t gpukmeans --build-arg VARIANT=cuda13 .   CUDA 13, for the GPU backends (cuda12: CUDA 12)
 #   docker run --rm -v "$PWD:/data" gpukmeans fit points.npy -k 64 -o model.npz
+#   docker run --rm --gpus all gpukmeans doctor --verify     the bits of a card (built with VARIANT=cuda12 or cuda13)
 #
 # CUDA comes from the wheels of the extras, so the base stays slim; the host needs only the driver.
 ARG PYTHON=3.13
@@ -23,8 +24,11 @@ RUN case "$VARIANT" in \
 FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 1000 gpukmeans && mkdir /data && chown gpukmeans /data
 COPY --from=build /opt/gpukmeans /opt/gpukmeans
+# The NVIDIA_ variables tell the container runtime to bring the driver; CUDA kernels are compiled at their first use.
 ENV PATH=/opt/gpukmeans/bin:$PATH \
-    NUMBA_CACHE_DIR=/home/gpukmeans/.cache/numba
+    NUMBA_CACHE_DIR=/home/gpukmeans/.cache/numba \
+    CUPY_CACHE_DIR=/home/gpukmeans/.cache/cupy \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER gpukmeans
 WORKDIR /data
 # Compiles the kernels once for the processor that builds the image; another processor compiles its own

@@ -130,6 +130,6 @@ def caller(x: Any) -> Iterator[None]:
             if cupy is None or not isinstance(error, cupy.cuda.memory.OutOfMemoryError):
                 raise
             raise OutOfMemoryError(
-                f"Out of memory on the card, for a result or a copy of the data in another dtype or layout: {error} Free "
-                "memory of the card, or pass the data as a NumPy array: then it is streamed where it does not fit."
+                f"Out of memory on the card, for a result or a copy of the data in another dtype or layout: {error} "
+                "Free memory of the card, or pass the data as a NumPy array: then it is streamed where it does not fit."
             ) from error

@@ -1,6 +1,6 @@
-"""The CUDA backend on the stand-in for CuPy: where data lives, what crosses the bus, how memory runs out.
+"""The CUDA backend on the stand-in for CuPy: where data lives, what crosses the bus, memory that runs out.
 
-Verified without a GPU. That its results have the oracle's bits is the business of every test with the fixture `backend`.
+Verified without a GPU. That its results have the oracle's bits is the business of all tests with the fixture `backend`.
 """
 
 import logging
