@@ -105,7 +105,7 @@ def test_the_version_stands_in_one_place() -> None:
 
 def test_the_extras_are_those_that_the_documents_name() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
-    wanted = {"cuda12", "cuda13", "plot", "dask", "parquet", "zarr", "bench", "test", "test-data", "lint"}
+    wanted = {"cuda12", "cuda13", "plot", "dask", "parquet", "zarr", "bench", "test", "test-data", "test-cuda", "lint"}
     assert wanted <= set(extras)
     named = set()
     for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", ".ci/run"):
@@ -118,7 +118,7 @@ def test_no_extra_but_its_own_installs_cupy() -> None:
     project = PYPROJECT["project"]
     assert not [d for d in project["dependencies"] if "cupy" in d or "cuda" in d]
     with_cupy = {n for n, ds in project["optional-dependencies"].items() if any("cupy" in d for d in ds)}
-    assert with_cupy == {"cuda12", "cuda13"}
+    assert with_cupy == {"cuda12", "cuda13", "test-cuda"}
 
 
 def test_the_command_line_is_installed() -> None:
