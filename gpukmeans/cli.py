@@ -1,4 +1,4 @@
-"""The command line: demo, fit, predict, info, doctor.
+"""The command line: demo, fit, predict, info, doctor, bench.
 
 Exit codes: 0, 1 for a failure, 2 for a bad call, 130 for Ctrl-C. An error is one line on stderr. Results go
 to stdout, as a table on a terminal and as ``key: value`` lines elsewhere; progress shows on a terminal only.
@@ -10,17 +10,16 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ._arguments import BadCall, check, check_output, message
+from ._machine import bench, doctor
 from ._terminal import drop_stdout, phase, say, show, show_warning, write
-from .errors import DataFileError, GpuKMeansError
+from .errors import GpuKMeansError
 
-# Typer's own errors: of click, which by the version of Typer is a package beside it or a part of it.
-_BadCall: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _FAILURES = (GpuKMeansError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 app = typer.Typer(
@@ -63,11 +62,11 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has gone: nothing to complain about
         drop_stdout()
         return 1
-    except (_BadCall, *_FAILURES) as error:
+    except (BadCall, *_FAILURES) as error:
         drop_stdout()
         if debug:
             traceback.print_exc()
-        say(f"gpukmeans: error: {_message(error)}")
+        say(f"gpukmeans: error: {message(error)}")
         return _exit_code(error)
 
 
@@ -75,32 +74,7 @@ def _exit_code(error: BaseException) -> int:
     """Give 2 for a bad call and 1 for a failure."""
     # By name: this package and scikit-learn have one each, and neither needs to have been imported.
     bad_value = any(c.__name__ == "InvalidParameterError" for c in type(error).__mro__)
-    return 2 if bad_value or isinstance(error, _BadCall) else 1
-
-
-def _message(error: BaseException) -> str:
-    """Give the message of an error in one line."""
-    if isinstance(error, _BadCall):
-        return str(error.format_message())
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
-
-
-def _check(hint: str, check: Callable[[Any], object], path: str | Path) -> None:
-    """Call ``check(path)``; what is wrong with a path that was passed is a bad call."""
-    try:
-        check(path)
-    except (DataFileError, OSError) as error:
-        raise typer.BadParameter(_message(error), param_hint=hint) from None
-
-
-def _check_output(hint: str, path: Path) -> None:
-    """Refuse, before the work, a place where nothing can be written."""
-    folder = Path(os.path.realpath(path)).parent
-    if path.is_dir() or not folder.is_dir():
-        reason = "is a directory" if path.is_dir() else f"the directory {folder} does not exist"
-        raise typer.BadParameter(f"{path}: {reason}", param_hint=hint)
+    return 2 if bad_value or isinstance(error, BadCall) else 1
 
 
 def _print_version(wanted: bool) -> None:
@@ -139,16 +113,16 @@ def fit(
     """Cluster the rows of DATA and write a model file."""
     from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
 
-    _check("DATA", check_data_path, data)
-    _check_output("-o", output)
+    check("DATA", check_data_path, data)
+    check_output("-o", output)
     if labels is not None:
-        _check("--labels", check_labels_path, labels)
-        _check_output("--labels", labels)
+        check("--labels", check_labels_path, labels)
+        check_output("--labels", labels)
     if weights is not None:
-        _check("--weights", check_data_path, weights)
+        check("--weights", check_data_path, weights)
     start_is_file = init not in ("k-means++", "random")
     if start_is_file:
-        _check("--init", check_data_path, init)
+        check("--init", check_data_path, init)
 
     from . import model_file
     from .kmeans import KMeans
@@ -202,10 +176,10 @@ def predict(
     """Write the cluster of each row of DATA."""
     from .data_files import check_data_path, check_labels_path, read_data, write_labels
 
-    _check("MODEL", os.stat, model)
-    _check("DATA", check_data_path, data)
-    _check("-o", check_labels_path, output)
-    _check_output("-o", output)
+    check("MODEL", os.stat, model)
+    check("DATA", check_data_path, data)
+    check("-o", check_labels_path, output)
+    check_output("-o", output)
     from . import model_file
 
     with phase("reading"):
@@ -228,7 +202,7 @@ def info(
     """Show what a model file holds."""
     from . import model_file
 
-    _check("MODEL", os.stat, model)
+    check("MODEL", os.stat, model)
     header = model_file.inspect(model)
     if as_json:
         write(json.dumps(header, indent=2))
@@ -256,29 +230,8 @@ def info(
     )
 
 
-@app.command(epilog="Example: gpukmeans doctor")
-def doctor() -> None:
-    """Show what is installed, which backends work, and what to do about the others."""
-    from .doctor import examine
-
-    with phase("looking"):
-        report = examine()
-    extras = {
-        f"extra {extra.name}": f"installed ({extra.purpose})"
-        if not extra.missing
-        else f"not installed ({extra.purpose}): {extra.install}"
-        for extra in report.extras
-    }
-    show(
-        {
-            **report.versions,
-            "platform": report.platform,
-            "threads": f"{report.n_threads} of {report.n_cpus} processors",
-            **{f"backend {name}": why or "works" for name, why in report.backends.items()},
-            "cache": report.cache_problem or report.cache_directory or "not needed",
-            **extras,
-        }
-    )
+app.command(epilog="Example: gpukmeans doctor; for an issue: gpukmeans doctor --verify > report.md")(doctor)
+app.command(epilog="Example: gpukmeans bench --quick; to keep the numbers: gpukmeans bench --json bench.json")(bench)
 
 
 @app.command(epilog="Example: gpukmeans demo --output picture.png")
@@ -291,7 +244,7 @@ def demo(
     """Compress a photograph to 64 colours, then race scikit-learn on a million rows."""
     from . import demo as jobs
 
-    _check_output("--output", output)
+    check_output("--output", output)
     with phase("compiling"):
         compiling = jobs.warm_up()
     with phase("compressing the photograph"):

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import gpukmeans
-from gpukmeans import KMeans, data_files, demo, doctor, model_file
+from gpukmeans import KMeans, data_files, demo, model_file
 from gpukmeans.cli import main
 
-COMMANDS = ("demo", "fit", "predict", "info", "doctor")
+COMMANDS = ("demo", "fit", "predict", "info", "doctor", "bench")
 X = np.random.default_rng(0).standard_normal((80, 3)).round(3)
 
 
@@ -138,43 +138,6 @@ def test_on_a_terminal_results_are_a_table_and_progress_is_shown(folder, run, mo
     assert "fitting" in err
 
 
-def test_doctor_shows_versions_backends_and_what_to_install(run):
-    code, out, err = run("doctor")
-    assert (code, err) == (0, "")
-    shown = pairs(out)
-    assert shown["numpy"] == np.__version__
-    assert shown["backend numpy"] == "works"
-    assert "pip install 'gpukmeans[cuda12]'" in shown["extra cuda12"] or "installed" in shown["extra cuda12"]
-    assert shown["threads"].endswith(f"of {os.cpu_count()} processors")
-
-
-def test_doctor_says_why_a_backend_does_not_work(run, monkeypatch):
-    why = "Numba is broken; reinstall it: pip install --force-reinstall numba"
-    monkeypatch.setattr("gpukmeans.backends.available_backends", lambda: {"numba": why, "numpy": None})
-    shown = pairs(run("doctor")[1])
-    assert shown["backend numba"] == why
-    assert shown["cache"] == "not needed"
-
-
-def test_doctor_says_when_kernels_cannot_be_kept(monkeypatch):
-    def refuse(**_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(doctor, "TemporaryFile", refuse)
-    report = doctor.examine()
-    if report.backends["numba"] is None:
-        assert report.cache_problem == "Permission denied; set NUMBA_CACHE_DIR to a directory that can be written to"
-
-
-def test_doctor_names_what_is_missing_of_an_extra(monkeypatch):
-    installed = {"pyarrow": "1.0", "numba-cuda": "1.0"}
-    monkeypatch.setattr(doctor, "_version", lambda name: installed.get(name, "not installed"))
-    extras = {extra.name: extra for extra in doctor.examine().extras}
-    assert extras["parquet"].missing == ()
-    assert extras["cuda12"].missing == ("cupy-cuda12x",)
-    assert extras["plot"].install == "pip install 'gpukmeans[plot]'"
-
-
 def test_demo_writes_the_picture_beside_the_original_and_races(folder, run):
     from PIL import Image
     from sklearn.datasets import load_sample_image
@@ -251,6 +214,12 @@ FIT = ("fit", "x.npy", "-k", "3", "-o", "new.npz")
         (("predict", "m.npz", "x.npy", "-o", "y.csv", "--backend", "x"), "backend"),
         (("info", "nothing.npz"), "No such file"),
         (("demo", "--output", "no/p.png"), "does not exist"),
+        (("doctor", "--backend", "numba"), "is an option of --verify"),
+        (("doctor", "--full"), "is an option of --verify"),
+        (("doctor", "--verify", "--backend", "nunba"), "'nunba' is none of cupy, numba"),
+        (("doctor", "--verify", "--backend", "numpy"), "numpy is the one that the others are compared with"),
+        (("bench", "--backend", "nunba"), "'nunba' is none of cupy, numba, numpy"),
+        (("bench", "--json", "no/b.json"), "does not exist"),
     ],
     ids=str,
 )
