@@ -48,7 +48,9 @@ _HOME = {
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
-_MODULES = {"arrays", "backends", "bench", "data_files", "datasets", "doctor", "errors", "exact", "model_file", "verify"}
+_MODULES = {
+    "arrays", "backends", "bench", "data_files", "datasets", "doctor", "errors", "exact", "model_file", "verify",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

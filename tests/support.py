@@ -148,16 +148,13 @@ def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:
 @contextmanager
 def blocks_of(size: int) -> Iterator[None]:
     """Shrink every block, chunk and share of work to about `size` values, so that small data crosses all borders."""
-    from gpukmeans.backends import _numba, _numpy, base
+    from gpukmeans.backends import _cuda_rows, _numba, _numpy, base
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "SPARSE_BLOCK_VALUES", size)
         patch.setattr(_numpy, "BLOCK_VALUES", size)
         patch.setattr(_numba, "WORTH_A_THREAD", size)
-        if "cupy" in sys.modules:
-            from gpukmeans.backends import _cupy_rows
-
-            patch.setattr(_cupy_rows, "PASS_ROWS", size)
-            patch.setattr(_cupy_rows, "STAGE_BYTES", 8 * size)
+        patch.setattr(_cuda_rows, "PASS_ROWS", size)
+        patch.setattr(_cuda_rows, "STAGE_BYTES", 8 * size)
         patch.setattr(_numba.NumbaBackend, "_chunk_rows", staticmethod(lambda n_samples: max(1, min(size, n_samples))))
         yield

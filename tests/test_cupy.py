@@ -312,15 +312,15 @@ def test_an_iteration_sends_one_small_record_and_waits_for_one_event(control, we
 
 
 def test_the_record_is_read_one_iteration_late(control, monkeypatch):
-    from gpukmeans.backends import _cupy_centers
+    from gpukmeans.backends import _cuda_centers
 
-    started, read = [], _cupy_centers.Pending.read
+    started, read = [], _cuda_centers.Pending.read
 
     def spy(self):
         started.append(control.log.launches["finish_iteration"])
         return read(self)
 
-    monkeypatch.setattr(_cupy_centers.Pending, "read", spy)
+    monkeypatch.setattr(_cuda_centers.Pending, "read", spy)
     fitted = model(tol=0).fit(data())
     control.log.launches.clear()
     started.clear()
@@ -363,9 +363,9 @@ def test_float32_precision_rechecks_nothing(control):
 
 
 def test_numpy_data_is_copied_once_in_blocks(control, monkeypatch):
-    from gpukmeans.backends import _cupy_rows
+    from gpukmeans.backends import _cuda_rows
 
-    monkeypatch.setattr(_cupy_rows, "STAGE_BYTES", 64 * D * 4)
+    monkeypatch.setattr(_cuda_rows, "STAGE_BYTES", 64 * D * 4)
     X = data()
     fitted = model().fit(X)
     blocks = [size for size in control.log.to_device if size in (64 * D * 4, (N % 64) * D * 4)]
@@ -412,9 +412,9 @@ def test_sparse_rows_are_expanded_block_by_block(control, too_large):
 
 
 def test_distances_larger_than_a_block_come_in_blocks(monkeypatch):
-    from gpukmeans.backends import _cupy
+    from gpukmeans.backends import _cuda_verbs
 
-    monkeypatch.setattr(_cupy, "RESULT_BYTES", 50 * K * 4)
+    monkeypatch.setattr(_cuda_verbs, "RESULT_BYTES", 50 * K * 4)
     X = data()
     assert_same_array(model().fit(X).transform(X), expected(X).transform(X))
 

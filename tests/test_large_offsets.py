@@ -1,4 +1,4 @@
-"""Arrays of more than 2^31 values: the last block of each kernel, on memory that is only reserved. Verified without a GPU."""
+"""Arrays of more than 2^31 values: the last block of each kernel, on memory that is only reserved (without a GPU)."""
 
 import mmap
 

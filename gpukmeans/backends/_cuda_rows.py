@@ -9,12 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import cupy
 import numpy as np
 
-from ..arrays import is_cupy
 from ..errors import OutOfMemoryError
-from . import _cuda, _launch
+from . import _launch
+from ._card import Device
 from .base import Rows
 
 _log = logging.getLogger("gpukmeans")
@@ -23,8 +22,8 @@ STAGE_BYTES = 64 << 20
 """Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
 PASS_ROWS = 1 << 22
 """Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
-UNCERTAIN_BYTES = 16
-"""Size of an `Uncertain` of exact.cuh."""
+UNCERTAIN = np.dtype([("row", "i8"), ("best", "f4"), ("gap", "f4")])
+"""`Uncertain` of exact.cuh."""
 
 
 @dataclass
@@ -36,17 +35,17 @@ class Scratch:
     count: Any
 
 
-class CupyRows(Rows):
+class CudaRows(Rows):
     """Rows of a data set on a card.
 
     What is kept for each of them is allocated when a verb first needs it: label (4 bytes), distance (8), distance to
     the nearest seed (4 or 8), weight (8).
     """
 
-    def __init__(self, data: Any, start: int, sample_weight: Any, device_id: int) -> None:
+    def __init__(self, data: Any, start: int, sample_weight: Any, device: Device) -> None:
         super().__init__(data, start, sample_weight, labels=None)  # type: ignore[arg-type]
-        self.device_id = device_id
-        self.in_place = is_cupy(data)
+        self.device = device
+        self.in_place = device.holds(data)
         self.may_reside = True
         self.resident: Any = None
         self.block = min(self.n_samples, PASS_ROWS)
@@ -55,39 +54,37 @@ class CupyRows(Rows):
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
         """Sizes of a pass over some of these rows."""
-        dtype, address = self.data.dtype.str[1:], self.data.data.ptr if self.in_place else 0
+        dtype, address = self.data.dtype.str[1:], self.device.address(self.data) if self.in_place else 0
         return _launch.Problem(n_samples, self.data.shape[1], n_clusters, dtype, in_quads=address % 16 == 0)
 
     def take(self, indices: Any) -> Any:
         """Rows by index, on the host, shape (n_indices, n_features)."""
         if not self.in_place:
             return super().take(indices)
-        with self.data.device:
-            return self.in_memory(lambda: self.data[cupy.asarray(np.asarray(indices, dtype=np.int64))].get())
+        with self.device:
+            return self.in_memory(lambda: self.device.take(self.data, np.asarray(indices, dtype=np.int64)))
 
     # ---- what is kept on the card
     @property
     def weight(self) -> Any:
         """Weights on the card, or None."""
         if self._weight is None and self.sample_weight is not None:
-            self._weight = cupy.asarray(self.sample_weight)
+            self._weight = self.device.put(self.sample_weight)
         return self._weight
 
     def kept(self, name: str, dtype: Any) -> Any:
         """The array of that name with a value for each row; new memory at its first use."""
         array = getattr(self, name)
         if array is None:
-            array = cupy.empty(self.n_samples, dtype)
+            array = self.device.empty(self.n_samples, dtype)
             setattr(self, name, array)
         return array
 
     def scratch(self) -> Scratch:
         """Memory for the fast pass over one block."""
         if self._scratch is None:
-            labels = cupy.empty(self.block, np.int32)
-            self._scratch = Scratch(
-                labels, cupy.empty(self.block * UNCERTAIN_BYTES, np.uint8), cupy.zeros(1, np.uint64)
-            )
+            labels, uncertain = (self.device.empty(self.block, dtype) for dtype in (np.int32, UNCERTAIN))
+            self._scratch = Scratch(labels, uncertain, self.device.zeros(1, np.uint64))
         return self._scratch
 
     # ---- passes
@@ -115,7 +112,7 @@ class CupyRows(Rows):
 
     def _reside(self) -> Any:
         if self.resident is None and self.may_reside:
-            X = cupy.empty(self.data.shape, self.data.dtype)
+            X = self.device.empty(self.data.shape, self.data.dtype)
             for _ in self._staged(self.n_samples, into=X):
                 pass
             self.resident = X
@@ -125,24 +122,24 @@ class CupyRows(Rows):
         """Copy the rows through page-locked memory, one block ahead of the work on the current stream."""
         n_features, dtype = self.data.shape[1], self.data.dtype
         n_rows = max(1, min(most, STAGE_BYTES // (n_features * dtype.itemsize), self.n_samples))
-        device = [into] * 2 if into is not None else [cupy.empty((n_rows, n_features), dtype) for _ in range(2)]
-        size = n_rows * n_features
-        memory = [cupy.cuda.alloc_pinned_memory(size * dtype.itemsize) for _ in range(2)]
-        host = [np.frombuffer(m, dtype, size).reshape(n_rows, n_features) for m in memory]
-        work, copy = cupy.cuda.get_current_stream(), cupy.cuda.Stream(non_blocking=True)
-        copied, used = ([cupy.cuda.Event(disable_timing=True) for _ in range(2)] for _ in range(2))
+        device, shape = self.device, (n_rows, n_features)
+        blocks = [into] * 2 if into is not None else [device.empty(shape, dtype) for _ in range(2)]
+        host = [device.page_locked(shape, dtype) for _ in range(2)]
+        work, copy = device.current_stream(), device.new_stream()
+        copied, used = ([device.new_event() for _ in range(2)] for _ in range(2))
         for event in used:
-            event.record(work)  # the memory of `device` is free once what is queued here is done
+            event.record(work)  # the memory of `blocks` is free once what is queued here is done
         try:
             for i, low in enumerate(range(0, self.n_samples, n_rows)):
                 high, slot = min(low + n_rows, self.n_samples), i % 2
-                copied[slot].synchronize()  # the host memory has been read
+                if i > 1:
+                    copied[slot].synchronize()  # the host memory has been read
                 self._read(low, high, host[slot])
-                target = device[slot][low:high] if into is not None else device[slot][: high - low]
-                copy.wait_event(used[slot])  # the kernels are done with what the block held
-                target.set(host[slot][: high - low], stream=copy)
+                target = blocks[slot][low:high] if into is not None else blocks[slot][: high - low]
+                device.wait(copy, used[slot])  # the kernels are done with what the block held
+                device.send(host[slot][: high - low], target, copy)
                 copied[slot].record(copy)
-                work.wait_event(copied[slot])  # the kernels see the rows
+                device.wait(work, copied[slot])  # the kernels see the rows
                 yield slice(low, high), target
                 used[slot].record(work)
         finally:
@@ -158,7 +155,7 @@ class CupyRows(Rows):
         while True:
             try:
                 return work()
-            except cupy.cuda.memory.OutOfMemoryError as error:
+            except self.device.out_of_memory as error:
                 self.shrink(str(error))
 
     def shrink(self, needed: str) -> None:
@@ -175,13 +172,11 @@ class CupyRows(Rows):
 
     def _message(self, needed: str) -> str:
         n, d = self.data.shape
-        free, total = cupy.cuda.Device(self.device_id).mem_info
-        pool = cupy.get_default_memory_pool()
-        free += pool.total_bytes() - pool.used_bytes()
+        free, total = self.device.memory()
         per_row = 12 + 8 * (self.sample_weight is not None) + self.data.dtype.itemsize
         where = "the rows lie on it already" if self.in_place else "the rows are streamed one by one already"
         return (
-            f"Out of memory on the card {_cuda.device_name(self.device_id)}: {free:,} of {total:,} bytes are free, and "
+            f"Out of memory on the card {self.device.name()}: {free:,} of {total:,} bytes are free, and "
             f"{where}. Wanted: {needed}; and {per_row} bytes for each of {n:,} rows of {d} features, {n * per_row:,} "
             f"in all. With nothing else on the card about {max(0, free // per_row):,} rows would fit. Use fewer rows "
             "or clusters, free memory of the card, or use backend='numba'."
@@ -197,7 +192,7 @@ def on_card(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def run(self: Any, rows: Any, *args: Any, **options: Any) -> Any:
         with self.device:
-            block = rows if isinstance(rows, CupyRows) else rows.rows
+            block = rows if isinstance(rows, CudaRows) else rows.rows
             return block.in_memory(lambda: verb(self, rows, *args, **options))
 
     return run

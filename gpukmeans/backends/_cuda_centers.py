@@ -6,13 +6,13 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import cupy
 import numpy as np
 
 from .. import exact
 from ..exact import Encoding, Float64Array
 from . import _launch
-from ._cupy_rows import CupyRows
+from ._card import Device
+from ._cuda_rows import CudaRows
 from .base import Outcome, State
 
 RECORD = np.dtype(
@@ -33,19 +33,20 @@ TALLY_WORDS = 4
 class Run:
     """What one run of the loop keeps on the card: its state, its counts, and two records on their way to the host."""
 
-    def __init__(self, n_clusters: int) -> None:
-        self.state = cupy.zeros(1, np.int32)
-        self.never = cupy.zeros(1, np.int32)  # the state for kernels that work after the loop, too
-        self.tally = cupy.zeros(TALLY_WORDS, np.uint64)
-        self.moved_sq = cupy.empty(n_clusters, np.float64)
-        self.records = [cupy.zeros(RECORD.itemsize, np.uint8) for _ in range(2)]
-        self.memory = [cupy.cuda.alloc_pinned_memory(RECORD.itemsize) for _ in range(2)]
-        self.copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+    def __init__(self, device: Device, n_clusters: int) -> None:
+        self.device = device
+        self.state = device.zeros(1, np.int32)
+        self.never = device.zeros(1, np.int32)  # the state for kernels that work after the loop, too
+        self.tally = device.zeros(TALLY_WORDS, np.uint64)
+        self.moved_sq = device.empty(n_clusters, np.float64)
+        self.records = [device.zeros(1, RECORD) for _ in range(2)]
+        self.on_host = [device.page_locked(1, RECORD) for _ in range(2)]
+        self.copied = [device.new_event() for _ in range(2)]
         self.n_recorded = 0
 
     def go_on(self) -> None:
         """Let kernels work again after a state that halted them."""
-        self.state.data.memset_async(0, self.state.nbytes)
+        self.device.clear(self.state)
 
     def next_record(self) -> Any:
         """Where the next iteration writes its record."""
@@ -55,11 +56,9 @@ class Run:
         """Start the way of that record to the host."""
         slot = self.n_recorded % 2
         self.n_recorded += 1
-        stream = cupy.cuda.get_current_stream()
-        host = np.frombuffer(self.memory[slot], np.uint8, RECORD.itemsize)
-        self.records[slot].get(out=host, stream=stream, blocking=False)
-        self.copied[slot].record(stream)
-        return Pending(host, self.copied[slot])
+        self.device.fetch(self.records[slot], self.on_host[slot])
+        self.copied[slot].record(self.device.current_stream())
+        return Pending(self.on_host[slot], self.copied[slot])
 
 
 @dataclass
@@ -72,7 +71,7 @@ class Pending:
     def read(self) -> Outcome:
         """Wait for the card and read."""
         self.copied.synchronize()
-        record = self.host.view(RECORD)[0]
+        record = self.host[0]
         return Outcome(
             State(int(record["state"])),
             float(record["shift_sq"]),
@@ -89,15 +88,15 @@ class Centers:
     def __init__(self, values: Float64Array, problem: _launch.Problem, run: Run, other: Centers | None = None) -> None:
         self.k, self.d = values.shape
         form = self.form = _launch.layout(problem)
-        dtype = np.dtype(problem.dtype)
+        device, dtype = run.device, np.dtype(problem.dtype)
         with np.errstate(over="ignore"):
-            self.values = cupy.asarray(np.ascontiguousarray(values.astype(dtype)))
-        self.shift = cupy.zeros(form.columns, dtype)
-        self.scores_of = cupy.zeros((form.rows, form.columns), np.float32)
-        self.half = cupy.asarray(np.full(form.rows, np.inf, dtype=np.float32))
-        self.hash = cupy.zeros(self.k, np.uint64)
-        self.norm = cupy.zeros(1, np.uint32)
-        self.bound = cupy.zeros(3, np.float32)
+            self.values = device.put(np.ascontiguousarray(values.astype(dtype)))
+        self.shift = device.zeros(form.columns, dtype)
+        self.scores_of = device.zeros((form.rows, form.columns), np.float32)
+        self.half = device.put(np.full(form.rows, np.inf, dtype=np.float32))
+        self.hash = device.zeros(self.k, np.uint64)
+        self.norm = device.zeros(1, np.uint32)
+        self.bound = device.zeros(3, np.float32)
         self.run = run
         self.other = other
         if other is not None:
@@ -119,24 +118,24 @@ def bound_constants(n_features: int) -> tuple[np.float64, np.float64, np.float64
 class Sums:
     """Integer sums of all rows of a run, in the order that accumulate.cu and recenter.cu take them."""
 
-    def __init__(self, rows: CupyRows, k: int, encoding: Encoding) -> None:
+    def __init__(self, rows: CudaRows, k: int, encoding: Encoding) -> None:
         self.rows = rows
-        d = rows.data.shape[1]
+        device, d = rows.device, rows.data.shape[1]
         self.arrays = [
-            cupy.zeros((k, d), np.int64),
-            cupy.zeros((k, d), np.int64) if encoding.two_limbs else None,
-            cupy.zeros(k, np.int64),
-            None if rows.sample_weight is None else cupy.zeros(k, np.int64),
+            device.zeros((k, d), np.int64),
+            device.zeros((k, d), np.int64) if encoding.two_limbs else None,
+            device.zeros(k, np.int64),
+            None if rows.sample_weight is None else device.zeros(k, np.int64),
         ]
         code = encoding.features
         weight_scale = encoding.weights.scale[0]
-        self.scales = cupy.asarray(code.scale), weight_scale, np.float64(code.low_scale)
-        inverse_scale = cupy.asarray(np.ldexp(1.0, -code.exponents))
+        self.scales = device.put(code.scale), weight_scale, np.float64(code.low_scale)
+        inverse_scale = device.put(np.ldexp(1.0, -code.exponents))
         self.inverses = inverse_scale, np.float64(1 / code.low_scale), 1 / weight_scale
         self.is_empty = True
 
     def copy(self) -> Sums:
         """The same sums in memory of their own."""
         other = copy.copy(self)
-        other.arrays = [None if a is None else a.copy() for a in self.arrays]
+        other.arrays = [None if a is None else self.rows.device.copy(a) for a in self.arrays]
         return other

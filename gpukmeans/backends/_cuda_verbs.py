@@ -1,0 +1,303 @@
+"""The verbs on an NVIDIA card: what is launched, in which order, and what comes back. They know no library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
+from . import _launch
+from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums, bound_constants
+from ._cuda_rows import CudaRows, on_card
+from ._cuda_seeding import SeedingVerbs
+from .base import Far, Rows, Summary
+
+RESULT_BYTES = 256 << 20
+"""Bytes of a block of distances on the card, on their way to the host."""
+FAR = np.dtype([("own", "f8"), ("row", "i8")])
+"""`Far` of farthest.cu."""
+
+
+class CudaBackend(SeedingVerbs):
+    """Float32 scores with a certificate, moved rows, integer sums; the loop's decisions are made on the card."""
+
+    def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
+        """One handle: it divides the rows itself."""
+        return [self.rows(X, sample_weight)]
+
+    def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
+        return CudaRows(data, start, sample_weight, self.device)
+
+    @on_card
+    def forget(self, rows: CudaRows) -> None:
+        rows.running = None
+        rows.labels = labels = self.device.empty(rows.n_samples, np.int32)  # those of the run before are its result
+        self.device.clear(labels, 0xFF)
+
+    def scaled(self, X: Any, exponent: int) -> Any:
+        if not self.device.holds(X) or exponent == 0:
+            return super().scaled(X, exponent)
+        with self.device:
+            out, flat = self.device.empty(X.shape, X.dtype), (X.size,)
+            half = exponent // 2 if abs(exponent) > 1000 else 0  # 2^1034 is no float64
+            factors = np.ldexp(1.0, exponent - half), np.ldexp(1.0, half)
+            kernel = f"scale_values<{'float' if X.dtype == np.float32 else 'double'}>"
+            launch = _launch.value_pass(kernel, X.size, self.device.card)
+            self.device.launch(launch, X.reshape(flat), out.reshape(flat), *factors, np.int64(X.size))
+            return out
+
+    def labels(self, blocks: Sequence[Rows]) -> Any:
+        return self._in_kind(blocks[0], blocks[0].labels)
+
+    def sqdist(self, blocks: Sequence[Rows]) -> Any:
+        return self._in_kind(blocks[0], blocks[0].sqdist)
+
+    def _in_kind(self, rows: Any, values: Any) -> Any:
+        with self.device:
+            return values if rows.in_place else self.device.get(values)
+
+    def n_used(self, labels: Any, blocks: Sequence[Rows]) -> int:
+        if not self.device.holds(labels):
+            return super().n_used(labels, blocks)
+        n_used: int = self._n_used(blocks[0], labels)
+        return n_used
+
+    @on_card
+    def _n_used(self, rows: CudaRows, labels: Any) -> int:
+        return self.device.n_used(labels)
+
+    # ---- before the loop
+    @on_card
+    def summary(self, rows: CudaRows) -> Summary:
+        d = rows.data.shape[1]
+        keys = self.device.put(np.stack([np.full(d, 2**64 - 1, np.uint64), np.zeros(d, np.uint64)]))
+        not_finite = self.device.zeros(1, np.uint32)
+        for _, x, _ in rows.passes():
+            self._feature_pass("summary", rows, x, keys[0], keys[1], not_finite)
+        smallest, largest = _value_of(self.device.get(keys))
+        return Summary(smallest, largest, not bool(self.device.get(not_finite)[0]))
+
+    def _feature_pass(self, verb: str, rows: CudaRows, x: Any, *args: Any) -> None:
+        n, d = x.shape
+        launch = _launch.feature_pass(verb, rows.problem(n), self.device.card)
+        self.device.launch(launch, x, *args, np.int64(n), np.int32(d), np.int32(_launch.lanes(d)))
+
+    @on_card
+    def weighted_peaks(self, rows: CudaRows) -> Float64Array:
+        peaks = self.device.zeros(rows.data.shape[1], np.float64)
+        for _, x, w in rows.passes():
+            self._feature_pass("weighted_peaks", rows, x, w, peaks)
+        found: Float64Array = self.device.get(peaks)
+        return found
+
+    @on_card
+    def moments(self, rows: CudaRows, codes: Moments) -> tuple[Int64Array, Int64Array]:
+        sums = self.device.zeros((2, rows.data.shape[1]), np.int64)
+        code = [self.device.put(a) for a in (codes.pivot, codes.first.scale, codes.second.scale)]
+        for _, x, _ in rows.passes():
+            self._feature_pass("moments", rows, x, *code, sums[0], sums[1])
+        first, second = self.device.get(sums)
+        return first, second
+
+    # ---- the loop
+    def lag(self, blocks: Sequence[Any]) -> int:
+        """One iteration ahead; none where it would stream the rows once more for nothing."""
+        return 0 if blocks[0].is_streamed else 1
+
+    def load(self, centers: Any, blocks: Sequence[Any]) -> Centers:
+        loaded: Centers = self._load(blocks[0], centers, True)
+        return loaded
+
+    @on_card
+    def _load(self, rows: CudaRows, values: Float64Array, in_turns: bool) -> Centers:
+        problem = rows.problem(rows.n_samples, len(values))
+        run = Run(self.device, len(values))
+        centers = Centers(values, problem, run)
+        if in_turns:
+            Centers(values, problem, run, centers)
+        self._mean(rows, centers, centers)
+        args = (centers.values, *centers.for_scores, centers.hash, centers.norm)
+        self.device.launch(_launch.publish_centers(problem), *args, np.int32(centers.d), np.int32(centers.form.columns))
+        self._finish_centers(rows, centers, run.state)
+        return centers
+
+    def _mean(self, rows: CudaRows, of: Centers, to: Centers) -> None:
+        launch = _launch.mean_center(rows.problem(1, of.k))
+        self.device.launch(launch, of.values, to.shift, of.run.state, np.int32(of.d), np.int32(of.k))
+
+    def _finish_centers(self, rows: CudaRows, centers: Centers, halted: Any) -> None:
+        launch = _launch.hide_duplicates(rows.problem(1, centers.k), self.device.card)
+        d, k = np.int32(centers.d), np.int32(centers.k)
+        self.device.launch(launch, centers.values, centers.hash, centers.half, halted, d, k)
+        constants, certify = bound_constants(centers.d), np.int32(self.precision == "exact")
+        self.device.launch(_launch.bound_terms(), centers.norm, *constants, certify, centers.bound, halted)
+
+    def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
+        if isinstance(centers, Centers):
+            return centers
+        loaded: Centers = self._load(rows, centers, False)
+        return loaded
+
+    def unload(self, centers: Centers) -> Float64Array:
+        with self.device:
+            values: Float64Array = self.device.get(centers.values).astype(np.float64)
+            return values
+
+    def _fast_pass(self, rows: CudaRows, centers: Centers, x: Any, labels: Any, halted: Any) -> None:
+        """Exact labels of one block: the fast pass, then the rows that it left open."""
+        problem, scratch = rows.problem(len(x), centers.k), rows.scratch()
+        self.device.clear(scratch.count)
+        d, columns = np.int32(centers.d), np.int32(centers.form.columns)
+        found = (scratch.uncertain, scratch.count)
+        args: tuple[Any, ...] = (x, *centers.for_scores, centers.bound, labels, *found, halted)
+        self.device.launch(
+            _launch.assign(problem, self.device.card), *args, np.int64(len(x)), d, columns, np.int32(centers.form.rows)
+        )
+        if self.precision == "exact":
+            args = (x, centers.values, *centers.for_scores, *found, labels, centers.run.tally, halted)
+            self.device.launch(_launch.recheck(problem, self.device.card), *args, d, columns, np.int32(centers.k))
+
+    @on_card
+    def assign(self, rows: CudaRows, centers: Any) -> int:
+        centers = self._loaded(rows, centers)
+        labels = rows.kept("labels", np.int32)
+        rows.scratch()
+        self.device.clear(centers.run.tally)
+        for part, x, _ in rows.passes():
+            self._fast_pass(rows, centers, x, labels[part], centers.run.never)
+        return int(self.device.get(centers.run.tally)[1])
+
+    @on_card
+    def step(self, rows: CudaRows, centers: Centers, encoding: Encoding) -> Any:
+        if rows.running is None:
+            rows.running = Sums(rows, centers.k, encoding)
+        sums, scratch, run = rows.running, rows.scratch(), centers.run
+        for part, x, w in rows.passes():
+            self._fast_pass(rows, centers, x, scratch.labels, run.state)
+            launch = _launch.accumulate(
+                rows.problem(len(x), centers.k), self.device.card, first=sums.is_empty,
+                two_limbs=encoding.two_limbs, has_weights=w is not None,
+            )  # fmt: skip
+            args = (x, w, scratch.labels, rows.labels[part], *sums.scales, *sums.arrays, run.tally, run.state)
+            self._accumulate(launch, args, len(x), centers)
+        sums.is_empty = False
+        return sums
+
+    def _accumulate(self, launch: _launch.Launch, args: tuple[Any, ...], n: int, centers: Centers) -> None:
+        clusters = (np.int32(centers.k),) if launch.kernel.startswith("add_all_rows") else ()
+        self.device.launch(
+            launch, *args, np.int64(n), np.int32(centers.d), *clusters, np.int32(_launch.lanes(centers.d))
+        )
+
+    def recenter(
+        self, partial: Any, centers: Centers, encoding: Encoding, threshold: float, *, relocated: bool = False
+    ) -> tuple[Any, Any]:
+        after, run, rows = centers.other, centers.run, partial.rows
+        assert after is not None
+        d, k = np.int32(centers.d), np.int32(centers.k)
+        with self.device:
+            if relocated:
+                run.go_on()
+            self._mean(rows, centers, after)
+            args = (*partial.arrays, *partial.inverses, centers.values, after.values, *after.for_scores, after.hash)
+            args = (*args, after.norm, run.moved_sq, run.tally, run.state, d, np.int32(after.form.columns), k)
+            self.device.launch(_launch.recenter(rows.problem(1, centers.k)), *args)
+            self._finish_centers(rows, after, run.state)
+            stop = (np.float64(threshold), np.int32(relocated))
+            self.device.launch(
+                _launch.finish_iteration(), run.moved_sq, run.tally, *stop, run.next_record(), run.state, k
+            )
+            return after, run.send_record()
+
+    # ---- empty clusters
+    def empty_clusters(self, partial: Any, encoding: Encoding) -> list[int]:
+        with self.device:
+            weights = self.device.get(partial.arrays[2])
+            weights_low = None if partial.arrays[3] is None else self.device.get(partial.arrays[3])
+        empty: list[int] = np.flatnonzero(cluster_weights(encoding, weights, weights_low) == 0).tolist()
+        return empty
+
+    @on_card
+    def farthest(self, rows: CudaRows, m: int) -> list[Far]:
+        of_block, of_all = _launch.farthest(rows.n_samples, self.device.card)
+        found, best = (self.device.empty(size, FAR) for size in (m, of_block.grid))
+        weight = rows.weight
+        for at in range(m):
+            self.device.launch(of_block, rows.sqdist, weight, found, np.int32(at), best, np.int64(rows.n_samples))
+            self.device.launch(of_all, best, np.int32(of_block.grid), found, np.int32(at))
+        far = self.device.get(found).view(FAR)
+        far = far[far["row"] >= 0]
+        labels = self.device.take(rows.labels, far["row"])
+        return [Far(float(f["own"]), int(f["row"]), int(label)) for f, label in zip(far, labels, strict=True)]
+
+    @on_card
+    def relocate(
+        self,
+        partial: Any,
+        X: FloatArray,
+        sample_weight: Float64Array | None,
+        donors: Sequence[int],
+        clusters: Sequence[int],
+        encoding: Encoding,
+    ) -> Any:
+        # on a copy: the running sums stay those of the labels, or the next move would start from wrong ones
+        sums, n, d = partial.copy(), *X.shape
+        x = self.device.put(X)
+        to, of = self.device.put(np.array(clusters, np.int32)), self.device.put(np.array(donors, np.int32))
+        weight = None if sample_weight is None else self.device.put(sample_weight)
+        tally, never = self.device.zeros(TALLY_WORDS, np.uint64), self.device.zeros(1, np.int32)
+        launch = _launch.move_rows(partial.rows.problem(n), self.device.card)
+        args = (x, weight, to, of, *sums.scales, *sums.arrays, tally, never)
+        self.device.launch(launch, *args, np.int64(n), np.int32(d), np.int32(_launch.lanes(d)))
+        return sums
+
+    # ---- after the loop
+    def _values(self, rows: CudaRows, centers: Any) -> Any:
+        if isinstance(centers, Centers):
+            return centers.values
+        return self.device.put(np.ascontiguousarray(centers.astype(rows.data.dtype)))
+
+    @on_card
+    def own_sqdist(self, rows: CudaRows, centers: Any) -> float:
+        values, own, top = (
+            self._values(rows, centers),
+            rows.kept("sqdist", np.float64),
+            self.device.zeros(1, np.float64),
+        )
+        d = np.int32(rows.data.shape[1])
+        for part, x, w in rows.passes():
+            launch = _launch.row_pass("own_distance", rows.problem(len(x)), self.device.card)
+            self.device.launch(launch, x, values, rows.labels[part], w, own[part], top, np.int64(len(x)), d)
+        return float(self.device.get(top)[0])
+
+    @on_card
+    def inertia(self, rows: CudaRows, code: FixedPoint) -> tuple[int, int]:
+        limbs, n = self.device.zeros(2, np.int64), rows.n_samples
+        args = (rows.sqdist, rows.weight, code.scale[0], np.float64(code.low_scale), limbs, np.int64(n))
+        self.device.launch(_launch.value_pass("inertia_sum", n, self.device.card), *args)
+        high, low = self.device.get(limbs).tolist()
+        return high, low
+
+    @on_card
+    def transform(self, rows: CudaRows, centers: Float64Array) -> Any:
+        values, k, d = self._values(rows, centers), *centers.shape
+        dtype, n_samples = rows.data.dtype, rows.n_samples
+        most = max(1, min(rows.block, RESULT_BYTES // (k * dtype.itemsize)))
+        shape = (n_samples if rows.in_place else min(most, n_samples), k)
+        on_card = self.device.empty(shape, dtype)
+        result = on_card if rows.in_place else np.empty((n_samples, k), dtype)
+        for part, x, _ in rows.passes(most):
+            out = on_card[part] if rows.in_place else on_card[: len(x)]
+            launch = _launch.transform(rows.problem(len(x), k))
+            self.device.launch(launch, x, values, out, np.int64(len(x)), np.int32(d), np.int32(k))
+            if not rows.in_place:
+                self.device.get(out, result[part])
+        return result
+
+
+def _value_of(keys: Any) -> Any:
+    """The float64 values that the ordered keys of summary.cu stand for."""
+    top = np.uint64(1 << 63)
+    return np.where(keys & top, keys ^ top, ~keys).view(np.float64)
