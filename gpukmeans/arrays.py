@@ -1,4 +1,4 @@
-"""Where arrays live: in NumPy, CuPy, torch or any CUDA memory; results go back in the kind that the data came in.
+"""Where arrays live: in NumPy, CuPy, Numba, torch or any CUDA memory; results go back in the kind that data came in.
 
 No library is imported to look at an array: its own can only be involved if it has been imported already.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -33,67 +35,111 @@ def is_torch(x: Any) -> bool:
     return _is_instance(x, "torch", "Tensor")
 
 
+def is_numba(x: Any) -> bool:
+    """Whether `x` is a device array of Numba."""
+    module = sys.modules.get("numba.cuda.cudadrv.devicearray")
+    return module is not None and bool(module.is_cuda_ndarray(x))
+
+
 def on_device(x: Any) -> bool:
     """Whether `x` lies in the memory of a CUDA device."""
     if isinstance(x, np.ndarray | list | tuple):
         return False
     if is_torch(x):
         return bool(x.is_cuda)
-    if is_cupy(x) or hasattr(x, "__cuda_array_interface__"):
+    if is_cupy(x) or is_numba(x) or hasattr(x, "__cuda_array_interface__"):
         return True
     return hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in _CUDA
 
 
-def as_cupy(x: Any, name: str = "X") -> Any:
+def as_cupy(x: Any) -> Any:
     """The memory of a device array as a CuPy array, without a copy; its owner is kept alive.
 
     A producer with a stream of its own is waited for on the current stream, as its protocol says.
     """
     if is_cupy(x):
         return x
-    try:
-        import cupy
-    except ImportError as error:
-        raise TypeError(
-            f"{name} lies on a CUDA device ({type(x).__module__}.{type(x).__qualname__}), and CuPy, which gpukmeans "
-            f"needs to read it there, does not import ({error}). Install it (pip install 'gpukmeans[cuda12]' or "
-            "'gpukmeans[cuda13]'), or pass the data as a NumPy array."
-        ) from error
-    if is_torch(x):
-        x = x.detach()
-        if str(x.dtype) == "torch.bfloat16":  # which neither NumPy nor CuPy has
-            x = x.float()
+    import cupy
+
+    x = _detached(x)
     return cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x)
+
+
+def as_numba(x: Any) -> Any:
+    """The memory of a device array as an array of Numba, without a copy; its owner is kept alive."""
+    if is_numba(x):
+        return x
+    return import_module("numba.cuda").as_cuda_array(_detached(x))
+
+
+def _detached(x: Any) -> Any:
+    if not is_torch(x):
+        return x
+    x = x.detach()
+    return x.float() if str(x.dtype) == "torch.bfloat16" else x  # which neither NumPy nor CuPy has
+
+
+def on_card(x: Any, name: str = "X") -> Any:
+    """A device array as one of CuPy or, where CuPy is not installed, of Numba; no copy."""
+    for library, convert in (("cupy", as_cupy), ("numba_cuda", as_numba)):
+        if library in sys.modules or find_spec(library) is not None:
+            return convert(x)
+    raise TypeError(
+        f"{name} lies on a CUDA device ({type(x).__module__}.{type(x).__qualname__}), and neither CuPy nor numba-cuda "
+        "is installed to read it there. Install them (pip install 'gpukmeans[cuda12]' or 'gpukmeans[cuda13]'), or pass "
+        "the data as a NumPy array."
+    )
+
+
+def with_layout(x: Any, dtype: Any) -> Any:
+    """An array of CuPy or Numba in a dtype and C-contiguous: itself if it is so, else a copy on the card."""
+    if is_cupy(x):
+        return sys.modules["cupy"].ascontiguousarray(x, dtype=dtype)
+    if x.dtype == dtype and x.is_c_contiguous():
+        return x
+    # Numba has no function for it
+    return import_module("numba.cuda").to_device(np.ascontiguousarray(x.copy_to_host(), dtype=dtype))
 
 
 def to_host(x: Any) -> Any:
     """`x` as a NumPy array if it lies on a device (copied) or in a torch tensor; anything else as it is."""
     if is_torch(x):
-        x = x.detach().cpu()
-        return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
-    return as_cupy(x).get() if on_device(x) else x
+        return _detached(x).cpu().numpy()
+    if is_numba(x):
+        return x.copy_to_host()
+    if is_cupy(x):
+        return x.get()
+    return to_host(on_card(x)) if on_device(x) else x
 
 
 def like(result: Any, x: Any) -> Any:
-    """An array in the kind of `x`: NumPy for host data, CuPy for CUDA data, torch (on its device) for torch."""
+    """An array in the kind of `x`: NumPy for host data, torch (on its device) for torch, Numba for Numba, else CuPy.
+
+    Without CuPy what lies on a card comes back as an array of Numba.
+    """
     if is_torch(x):
         torch = sys.modules["torch"]
         if not x.is_cuda:
             return torch.from_numpy(np.ascontiguousarray(to_host(result)))
         with caller(x):
-            return torch.from_dlpack(_on_device_of(result, x))
+            result = _on_device_of(result, x)
+            return torch.from_dlpack(result) if is_cupy(result) else torch.as_tensor(result, device=x.device)
+    if is_numba(x):
+        return as_numba(_on_device_of(result, x))
     if on_device(x):
         return _on_device_of(result, x)
     return to_host(result)
 
 
 def _on_device_of(result: Any, x: Any) -> Any:
-    if is_cupy(result):
-        return result
+    """A result on the card of `x`, as an array of CuPy or, without CuPy, of Numba."""
+    there = on_card(x)
+    if not is_cupy(there):
+        return result if is_numba(result) else import_module("numba.cuda").to_device(result)
     import cupy
 
-    with cupy.cuda.Device(as_cupy(x).device.id):
-        return cupy.asarray(result)
+    with there.device:
+        return as_cupy(result) if on_device(result) else cupy.asarray(result)
 
 
 def namespace(x: Any) -> Any:
@@ -115,14 +161,16 @@ class _Stream:
 def caller(x: Any) -> Iterator[None]:
     """Work as the caller of a function that was given `x`: on its device, for torch on torch's current stream too."""
     with ExitStack() as stack:
-        if on_device(x) and is_torch(x):
-            import cupy
-
-            stack.enter_context(cupy.cuda.Device(x.device.index))
-            stream = sys.modules["torch"].cuda.current_stream(x.device)
-            stack.enter_context(cupy.cuda.Stream.from_external(_Stream(stream.cuda_stream)))
-        elif on_device(x):
-            stack.enter_context(as_cupy(x).device)
+        if on_device(x):
+            there = on_card(x)
+            if is_cupy(there):
+                stack.enter_context(there.device)
+            if is_torch(x):
+                stream = sys.modules["torch"].cuda.current_stream(x.device)
+                if is_cupy(there):
+                    stack.enter_context(sys.modules["cupy"].cuda.Stream.from_external(_Stream(stream.cuda_stream)))
+                else:  # Numba's work goes to the default stream
+                    stream.synchronize()
         try:
             yield
         except MemoryError as error:

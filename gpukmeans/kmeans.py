@@ -68,8 +68,9 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         Accepted for scikit-learn's sake: X is never changed.
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
         Both give the same bits; the engine chooses how to get them.
-    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
-        Where the work is done; the bits are the same. 'cupy' is an NVIDIA card. 'auto' takes the first that works here
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+        Where the work is done; the bits are the same. 'cupy' is an NVIDIA card, 'numba-cuda' one without
+        CuPy (simpler kernels, compiled by Numba). 'auto' takes the first that works here
         and suits the problem (one that is too small for a card runs on the CPU, unless its data lies on the card), and
         logs which. The environment variables GPUKMEANS_BACKEND and GPUKMEANS_DEVICE (index of a card) choose for
         'auto'; data on a card is worked on there.
@@ -81,7 +82,8 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     ----------
     cluster_centers_ : array of shape (n_clusters, n_features)
         In the dtype of X (float32 or float64). Like `labels_` in the kind of X: a NumPy array for data of the host, a
-        CuPy array for data on a card, a torch tensor for a torch tensor. Pickling makes NumPy arrays of them.
+        torch tensor for a torch tensor, an array of Numba for one of Numba, for other data on a card a CuPy array
+        (without CuPy, one of Numba). Pickling makes NumPy arrays of them.
     labels_ : array of int32, shape (n_samples,)
         Nearest center of each row, ties to the lowest index. Always what `predict` gives for the same rows.
     inertia_ : float
@@ -502,7 +504,7 @@ def kmeans_plusplus(
     random_state : int, RandomState instance, numpy Generator or None, default=None
     n_local_trials : int, default=None
         Rows drawn a step, of which the best is kept; None is ``2 + int(log(n_clusters))``.
-    backend : {'auto', 'cupy', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------

@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
-from .arrays import as_cupy, on_device, to_host
+from .arrays import on_card, on_device, to_host, with_layout
 from .backends import backend_names
 from .exact import Float64Array, FloatArray
 from .seeding import RandomState
@@ -225,9 +225,7 @@ def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str =
 
 
 def _check_device_data(X: Any, estimator: Any, reset: bool, name: str) -> Any:
-    import cupy
-
-    X = as_cupy(X, name)
+    X = on_card(X, name)
     if X.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array of shape {X.shape} instead. Reshape {name} with "
@@ -241,7 +239,7 @@ def _check_device_data(X: Any, estimator: Any, reset: bool, name: str) -> Any:
     if estimator is not None:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     dtype = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
-    return cupy.ascontiguousarray(X, dtype=dtype)
+    return with_layout(X, dtype)
 
 
 def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> NoReturn:

@@ -19,10 +19,11 @@ _log = logging.getLogger("gpukmeans")
 # works here, else one sentence that a user can act on. The class is imported only where it works.
 _REGISTRY = {
     "cupy": ("_cupy:CupyBackend", "_cuda"),
+    "numba-cuda": ("_numba_cuda:NumbaCudaBackend", "_numba_cuda_needs"),
     "numba": ("_numba:NumbaBackend", "_numba"),
     "numpy": ("_numpy:NumpyBackend", "_numpy"),
 }
-_DEVICES = ("cupy",)  # those to which data must be moved
+_DEVICES = ("cupy", "numba-cuda")  # those to which data must be moved
 _VARIABLE = "GPUKMEANS_BACKEND"
 
 
@@ -108,7 +109,7 @@ def get_backend(name: str = "auto", precision: str = "exact", work: Work | None 
 
     Parameters
     ----------
-    name : {"auto", "cupy", "numba", "numpy"}
+    name : {"auto", "cupy", "numba-cuda", "numba", "numpy"}
         For "auto" the environment variable GPUKMEANS_BACKEND may name another one.
     precision : {"exact", "float32"}
     work : Work, optional

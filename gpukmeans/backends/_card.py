@@ -20,13 +20,13 @@ class Device(ABC):
         Index of the card.
     card : Card
         The properties that launches depend on.
-    out_of_memory : tuple of exception types
-        What the library raises when the card's memory runs out.
+    failures : tuple of exception types
+        What the library raises, among others, when the card's memory runs out.
     """
 
     id: int
     card: Card
-    out_of_memory: ClassVar[tuple[type[BaseException], ...]]
+    failures: ClassVar[tuple[type[BaseException], ...]]
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -35,6 +35,10 @@ class Device(ABC):
     @abstractmethod
     def __exit__(self, *exception: object) -> None:
         """Make the one before the current one again."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether one of the `failures` says that the card's memory has run out."""
+        return True
 
     @abstractmethod
     def holds(self, x: Any) -> bool:

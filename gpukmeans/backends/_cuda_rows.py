@@ -155,7 +155,9 @@ class CudaRows(Rows):
         while True:
             try:
                 return work()
-            except self.device.out_of_memory as error:
+            except self.device.failures as error:
+                if not self.device.is_out_of_memory(error):
+                    raise
                 self.shrink(str(error))
 
     def shrink(self, needed: str) -> None:

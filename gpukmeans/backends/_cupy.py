@@ -18,7 +18,7 @@ from ._launch import Card, Launch
 class CupyDevice(Device):
     """A card through CuPy."""
 
-    out_of_memory = (cupy.cuda.memory.OutOfMemoryError,)
+    failures = (cupy.cuda.memory.OutOfMemoryError,)
 
     def __init__(self, device_id: int | None) -> None:
         self._device = cupy.cuda.Device(device_id)
