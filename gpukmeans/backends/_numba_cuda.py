@@ -14,7 +14,8 @@ from ..arrays import as_numba, is_numba, on_device
 from . import _cuda, _launch
 from ._card import Device
 from ._cuda_verbs import CudaBackend
-from ._numba_cuda_kernels import KERNELS, MAX_THREADS
+from ._numba_cuda_exact import MAX_THREADS
+from ._numba_cuda_kernels import KERNELS
 
 cuda: Any = numba_cuda  # untyped
 driver: Any = numba_driver
