@@ -92,9 +92,9 @@ def on_card(x: Any, name: str = "X") -> Any:
 
 
 def with_layout(x: Any, dtype: Any) -> Any:
-    """An array of CuPy or Numba in a dtype and C-contiguous: itself if it is so, else a copy on the card."""
-    if is_cupy(x):
-        return sys.modules["cupy"].ascontiguousarray(x, dtype=dtype)
+    """An array in a dtype and C-contiguous: itself if it is so, else a copy where it lies."""
+    if not is_numba(x):
+        return namespace(x).ascontiguousarray(x, dtype=dtype)
     if x.dtype == dtype and x.is_c_contiguous():
         return x
     # Numba has no function for it
@@ -143,7 +143,7 @@ def _on_device_of(result: Any, x: Any) -> Any:
 
 
 def namespace(x: Any) -> Any:
-    """The module whose functions take `x`: cupy or numpy."""
+    """The module whose functions take `x`: cupy or numpy (which copies arrays of Numba to the host)."""
     return sys.modules["cupy"] if is_cupy(x) else np
 
 

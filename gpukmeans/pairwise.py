@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import exact
-from .arrays import caller, like, namespace, to_host
+from .arrays import caller, like, namespace, to_host, with_layout
 from .backends import Work, get_backend
 from .backends.base import Rows
 from .exact import Float64Array
@@ -59,7 +59,7 @@ def pairwise_distances_argmin(
     given = X if axis == 1 else Y
     with caller(given):
         device, blocks, _, _ = _nearest("pairwise_distances_argmin", X, Y, axis, metric, backend)
-        return like(device.labels(blocks).astype(np.intp), given)
+        return like(with_layout(device.labels(blocks), np.intp), given)
 
 
 def pairwise_distances_argmin_min(
@@ -110,7 +110,7 @@ def pairwise_distances_argmin_min(
             distances = device.scaled(sq, -2 * scale)
         else:
             distances = device.scaled(namespace(sq).sqrt(sq), -scale)
-        return like(device.labels(blocks).astype(np.intp), given), like(distances, given)
+        return like(with_layout(device.labels(blocks), np.intp), given), like(distances, given)
 
 
 def _nearest(

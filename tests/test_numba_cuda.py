@@ -15,7 +15,7 @@ import support
 from gpukmeans.backends import _numba_cuda_needs
 
 HERE = Path(__file__).parent
-PROGRAM = HERE / "numba_cuda" / "fits.py"
+PROGRAM = HERE / "numbacuda" / "fits.py"
 CHECKS = [line.split("(")[0][4:] for line in PROGRAM.read_text().split("@check\n")[1:]]
 """Names of the functions that stand under @check."""
 

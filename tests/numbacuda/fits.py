@@ -117,6 +117,20 @@ def results_come_back_in_kind():
 
 
 @check
+def functions_and_several_runs_work_on_the_card():
+    X, Y = Recipe(14, 14, 2, 3, dtype="f8").build().X, Recipe(15, 4, 2, 3, dtype="f8").build().X
+    got = gpukmeans.pairwise_distances_argmin_min(cuda.to_device(X), Y, backend=NAME)
+    for a, b in zip(got, gpukmeans.pairwise_distances_argmin_min(X, Y, backend="numpy"), strict=True):
+        assert is_numba(a)
+        assert_same_array(to_host(a), b)
+    parameters = {"init": "random", "n_init": 2, "max_iter": 2, "random_state": 0}
+    runs = [
+        quiet_fit(KMeans(3, backend=b, **parameters), data) for b, data in ((NAME, cuda.to_device(X)), ("numpy", X))
+    ]
+    assert_same_array(to_host(runs[0].labels_), runs[1].labels_)
+
+
+@check
 def bad_values_on_the_card_are_named():
     X = Recipe(13, 12, 2, 2, dtype="f4").build().X.copy()
     X[7, 1] = np.nan
