@@ -9,6 +9,11 @@ from tempfile import TemporaryFile
 
 __all__ = ["Extra", "Report", "examine"]
 
+# what is said of a backend that works, where "works" is not all
+_WORKS = {
+    "numba-cuda": "works; simpler and slower kernels than cupy's, and no choice of stream: 'auto' takes it where "
+    "cupy cannot be used",
+}
 # extra -> what it is for, and the distributions that it brings
 _EXTRAS = {
     "cuda12": ("NVIDIA GPUs with CUDA 12", ("cupy-cuda12x", "numba-cuda")),
@@ -101,7 +106,10 @@ class Report:
 
     def summary(self) -> dict[str, str]:
         """All of it, as pairs of words for a table."""
-        pairs = {**self.machine, **{f"backend {name}": why or "works" for name, why in self.backends.items()}}
+        pairs = {
+            **self.machine,
+            **{f"backend {name}": why or _WORKS.get(name, "works") for name, why in self.backends.items()},
+        }
         pairs["cache"] = self.cache_problem or self.cache_directory or "not needed"
         if self.cupy_cache_directory is not None:
             pairs["CuPy's cache"] = self.cupy_cache_problem or self.cupy_cache_directory

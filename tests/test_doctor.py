@@ -205,6 +205,15 @@ def test_a_backend_that_does_not_exist_is_reported(run, monkeypatch):
     assert run()["GPUKMEANS_BACKEND"] == "'nunba' is none of auto, cupy, numba-cuda, numba, numpy"
 
 
+def test_numba_cuda_says_when_it_is_used_and_what_it_lacks(run, monkeypatch):
+    from gpukmeans.backends import _numba_cuda_needs
+
+    monkeypatch.setattr(_numba_cuda_needs, "why_unavailable", lambda: None)
+    text = run()["backend numba-cuda"]
+    assert text.startswith("works; simpler and slower")
+    assert "'auto' takes it where cupy cannot be used" in text
+
+
 @pytest.mark.parametrize("value", ["first", "-1", "0,1"])
 def test_a_device_that_is_no_number_is_reported(run, monkeypatch, value):
     monkeypatch.setenv("GPUKMEANS_DEVICE", value)

@@ -48,6 +48,15 @@ def test_all_checks_are_asked_for():
     assert all(name.isidentifier() for name in CHECKS)
 
 
+def test_the_blocks_as_shipped_fit_their_shared_memory():
+    if find_spec("numba_cuda") is None:
+        support.missing("numba-cuda", "numba-cuda is not installed")
+    from gpukmeans.backends import _numba_cuda_assign as tiles
+
+    assert tiles.SIDE**2 <= tiles.MAX_THREADS
+    assert tiles.ROWS == 4 * tiles.SIDE
+
+
 @pytest.fixture
 def needs():
     """What is missing here, looked at anew."""

@@ -23,7 +23,8 @@ RECORD = np.dtype(
         ("n_empty", "u8"),
         ("n_changed", "u8"),
         ("state", "i8"),
-    ]
+    ],
+    align=True,
 )
 """`Record` of recenter.cu."""
 TALLY_WORDS = 4

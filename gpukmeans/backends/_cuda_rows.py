@@ -22,8 +22,8 @@ STAGE_BYTES = 64 << 20
 """Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
 PASS_ROWS = 1 << 22
 """Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
-UNCERTAIN = np.dtype([("row", "i8"), ("best", "f4"), ("gap", "f4")])
-"""`Uncertain` of exact.cuh."""
+UNCERTAIN = np.dtype([("row", "i8"), ("best", "f4"), ("gap", "f4")], align=True)
+"""`Uncertain` of exact.cuh. Aligned, or Numba would write it byte by byte."""
 
 
 @dataclass

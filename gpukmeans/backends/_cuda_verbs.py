@@ -16,7 +16,7 @@ from .base import Far, Rows, Summary
 
 RESULT_BYTES = 256 << 20
 """Bytes of a block of distances on the card, on their way to the host."""
-FAR = np.dtype([("own", "f8"), ("row", "i8")])
+FAR = np.dtype([("own", "f8"), ("row", "i8")], align=True)
 """`Far` of farthest.cu."""
 
 

@@ -11,7 +11,7 @@ from numba.cuda.cudadrv import driver as numba_driver
 from numpy.typing import NDArray
 
 from ..arrays import as_numba, is_numba, on_device
-from . import _cuda, _launch
+from . import _cuda, _launch, _numba_cuda_assign
 from ._card import Device
 from ._cuda_verbs import CudaBackend
 from ._numba_cuda_exact import MAX_THREADS
@@ -120,8 +120,10 @@ class NumbaCudaDevice(Device):
         array.copy_to_host(to, stream=self.current_stream())
 
     def launch(self, launch: _launch.Launch, *args: Any) -> None:
-        kernel = KERNELS[launch.kernel.partition("<")[0]]
-        kernel[launch.grid, min(launch.block, MAX_THREADS), self.current_stream()](*args)
+        name = launch.kernel.partition("<")[0]
+        # any block of up to MAX_THREADS will do, but for the square of `assign`; all loop over what the grid leaves
+        block = _numba_cuda_assign.SIDE**2 if name.startswith("assign") else min(launch.block, MAX_THREADS)
+        KERNELS[name][launch.grid, block, self.current_stream()](*args)
 
 
 class NumbaCudaBackend(CudaBackend):

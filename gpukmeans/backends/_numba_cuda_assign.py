@@ -178,7 +178,7 @@ def assign(x, shift, cs, half, bound, label, found, count, halted, n, d, ldc, kp
             for q in range(SIDE):
                 kept = _merge(kept, bests[q, row], seconds[q, row], args[q, row])
             _finish(r0 + row, kept, norms[row], bound, d, label, found, count)
-        cuda.syncthreads()  # it is merged before the next rows overwrite it
+        # no barrier: the next rows pass those of their tiles before they overwrite what is merged here
 
 
 # ------------------------------------------------------------------------------------------------ recheck

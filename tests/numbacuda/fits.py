@@ -10,6 +10,7 @@ import traceback
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import simulator
 from numba import cuda
 from problems import Recipe
 from support import assert_same_array, assert_same_fit, quiet_fit, result_of
@@ -29,7 +30,7 @@ def check(function):
     return function
 
 
-def shrink(threads=4, side=2, depth=2):
+def shrink(threads=8, side=2, depth=2):
     """The simulator starts a thread for each one of CUDA: small blocks, which also make small data cross borders."""
     for module in [m for name, m in sys.modules.items() if name.startswith("gpukmeans.backends._numba_cuda")]:
         if hasattr(module, "MAX_THREADS"):
@@ -147,6 +148,7 @@ def auto_picks_it_where_cupy_cannot_be_used():
 
 if __name__ == "__main__":
     assert _numba_cuda.MAX_THREADS
+    simulator.mend()
     shrink()
     for name, function in CHECKS.items():
         if sys.argv[1:] and name not in sys.argv[1:]:
