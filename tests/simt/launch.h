@@ -43,7 +43,9 @@ SIMT_FN void prepare_block() {
     smem_alloc.lo = dynamic_shared();
     smem_alloc.hi = smem_alloc.lo + B.smem_bytes;
     smem_alloc.cells.assign((B.smem_bytes + 3) / 4, Cell{});
-    static_alloc.cells.assign((static_alloc.hi - static_alloc.lo + 3) / 4, Cell{});
+    bss_alloc[0] = {(char*)(uintptr_t(__bss_start) & ~uintptr_t(3)), (char*)&B, {}};
+    bss_alloc[1] = {(char*)(&B + 1), _end, {}};
+    for (Alloc* al : {&static_alloc, bss_alloc, bss_alloc + 1}) al->cells.assign((al->hi - al->lo + 3) / 4, Cell{});
   }
   B.epoch++;
   B.alive = B.nthreads;

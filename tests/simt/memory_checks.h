@@ -5,7 +5,8 @@
 // between. Order comes from the block's barriers (epoch) and, within a warp, from full-mask collectives (sync_epoch).
 #pragma once
 
-extern "C" char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));   // of this library
+#define SIMT_OF_LIBRARY __attribute__((visibility("hidden")))
+extern "C" char __ehdr_start[] SIMT_OF_LIBRARY, __bss_start[] SIMT_OF_LIBRARY, _end[] SIMT_OF_LIBRARY;
 
 namespace simt {
 // One 4-byte word: the last writer and the last reader, and how widely it has been read since the last write.
@@ -14,6 +15,9 @@ struct Cell { uint32_t w, r, we, re, wwe, rwe; uint8_t w_atomic, r_atomic, reade
 struct Alloc { char *lo, *hi; std::vector<Cell> cells; };
 inline std::vector<Alloc*> allocs;            // sorted by address
 inline Alloc smem_alloc, static_alloc;
+// g++ puts static variables of templates into .bss and not into the section of __shared__ (its bug 41091). What a kernel
+// touches there is shared memory, too, except for B, which lies between these two.
+inline Alloc bss_alloc[2];
 inline Alloc* last_alloc;
 
 // Whether a barrier lies between what thread `thr` did at (epoch, warp epoch) and now.
@@ -53,7 +57,7 @@ SIMT_FN void touch(Cell& c, const void* p, bool write, bool atomic, bool shared,
 SIMT_FN Alloc* find_alloc(char* a, bool& shared) {
   shared = true;
   if (a >= B.smem && a < B.smem + SMEM_MAX + PAGE) return &smem_alloc;
-  if (a >= static_alloc.lo && a < static_alloc.hi) return &static_alloc;
+  for (Alloc* al : {&static_alloc, bss_alloc, bss_alloc + 1}) if (a >= al->lo && a < al->hi) return al;
   shared = false;
   if (last_alloc && a >= last_alloc->lo && a < last_alloc->hi) return last_alloc;
   auto it = std::upper_bound(allocs.begin(), allocs.end(), a, [](char* x, Alloc* y) { return x < y->lo; });
