@@ -1,4 +1,4 @@
-"""One-line defects of the kernels: file, the check that sees them, kernels built with them, (what stands there, defect).
+"""One-line defects of the kernels: file, the check that sees them, kernels built with them, (what is there, defect).
 
 Not in the list, because neither a bit nor a rule of memory changes:
 
