@@ -1,12 +1,13 @@
-"""Whether the checks of tests/kernel_checks see the one-line defects of tests/mutant_table.py."""
+"""One-line defects of the kernels, and whether the checks of tests/kernel_checks see them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import kernel_checks
 import pytest
-from mutant_table import TABLE
 from simt.build import SimtError
+
+from . import centers, labels, passes, sums
 
 SEEDS = (2, 0, 9)
 SEEN = (SimtError, AssertionError, pytest.fail.Exception)
@@ -48,5 +49,8 @@ def report(check: str, **mutation: Any) -> str:
 
 
 MUTANTS = [
-    Mutant(file, check, tuple(kernels.split()), old, new) for file, check, kernels, rows in TABLE for old, new in rows
+    Mutant(file, check, tuple(kernels.split()), old, new)
+    for table in (labels.TABLE, sums.TABLE, centers.TABLE, passes.TABLE)
+    for (file, check, kernels), rows in table.items()
+    for old, new in rows
 ]

@@ -1,0 +1,118 @@
+"""Defects of accumulate.cu, inertia.cu, and of fixed point, distance and 64-bit sums in exact.cuh and warp.cuh."""
+
+# file, check that sees them, kernels that are built with them: what stands there, the defect
+TABLE = {
+    ("accumulate.cu", "accumulate", "move_rows"): [
+        ("= r;\n    __syncwarp();", "= r;\n"),
+        ("    __syncwarp();                                   // all lanes", "    // all lanes"),
+        ("r < n && fresh[r]", "r <= n && fresh[r]"),
+        ("((1u << lane) - 1)", "((2u << lane) - 1)"),
+        ("__ballot_sync(ALL_LANES, changed)", "__ballot_sync(ALL_LANES >> 1, changed)"),
+        ("smem + threadIdx.x / 32 * 32;", "smem;"),
+        ("(&tally->moved, m)", "(&tally->moved, 1)"),
+        ("if (lane == 0) add_global(&tally->moved, m)", "if (lane == 0) tally->moved += m"),
+        ("q < m; q += 32 / lanes", "q < m - 1; q += 32 / lanes"),
+        ("int q = lane / lanes;", "int q = lane % lanes;"),
+        ("if (from >= 0) add_global(&sums[", "if (from > 0) add_global(&sums["),
+        ("if (from >= 0) add_global(&sums[", "add_global(&sums["),
+        ("if (from >= 0) add_global(&sums_low", "if (from > 0) add_global(&sums_low"),
+        ("add_global(&sums[to * d + j], high);", "sums[to * d + j] += high;"),
+        ("if (from >= 0) add_global(&weights[from], -high)", "if (from > 0) add_global(&weights[from], -high)"),
+        ("if (from >= 0) add_global(&weights_low[from], -low)", "if (from >= 0) add_global(&weights_low[from], low)"),
+        ("if (changed) label[r] = fresh[r];", ""),
+        ("r0 < n; r0 += step", "r0 + 32 < n; r0 += step"),
+        ("step = (long long)gridDim.x * SUM_THREADS;", "step = SUM_THREADS;"),
+    ],
+    ("accumulate.cu", "accumulate", "add_all_rows"): [
+        ("i < 2 * all; i += SUM_THREADS) low[i] = 0", "i < all; i += SUM_THREADS) low[i] = 0"),
+        ("low[i] = 0;\n  __syncthreads();", "low[i] = 0;"),
+        ("  __syncthreads();                                  // all rows", "  // all rows"),
+        ("(u64)high[i] << 32", "(u64)high[i] << 31"),
+        ("wts_low = wts + k,", "wts_low = wts + k - 1,"),
+        ("wts = sums_low ? 2 * cells : cells,", "wts = cells,"),
+        ("&high[lows + cell], fixed_low", "&high[cell], fixed_low"),
+        ("label[i] = to;", ""),
+        ("if (blockIdx.x == 0 && threadIdx.x == 0) tally->moved += n;", "if (threadIdx.x == 0) tally->moved += n;"),
+        ("tally->moved += n;", "tally->moved = n - 1;"),
+    ],
+    ("inertia.cu", "inertia", "own_distance"): [
+        ("centers + (size_t)label[i] * d, d)", "centers + (size_t)label[0] * d, d)"),
+        ("x + i * d,", "x + i,"),
+        ("own[i] = D;", "own[i] = weighted(weight, i, D);"),
+        ("largest = max(largest, bits_of(weighted(weight, i, D)));", "largest = bits_of(weighted(weight, i, D));"),
+        ("bits_of(weighted(weight, i, D))", "bits_of(D)"),
+        ("largest = warp_max(largest);", ""),
+        ("if (threadIdx.x % 32 == 0) atomicMax(top, largest)", "if (threadIdx.x == 0) atomicMax(top, largest)"),
+        ("atomicMax(top, largest)", "*top = max(*top, largest)"),
+        (
+            "i < n; i += (long long)gridDim.x * INERTIA_THREADS) {\n    const double D",
+            "i <= n; i += (long long)gridDim.x * INERTIA_THREADS) {\n    const double D",
+        ),
+    ],
+    ("inertia.cu", "inertia", "inertia_sum"): [
+        (
+            "i < n; i += (long long)gridDim.x * INERTIA_THREADS) {\n    const double y",
+            "i < n - 1; i += (long long)gridDim.x * INERTIA_THREADS) {\n    const double y",
+        ),
+        ("weighted(weight, i, own[i])", "own[i]"),
+        ("high += h;", "high = h;"),
+        ("low += fixed_low(y, scale, h, two_bits);", "low -= fixed_low(y, scale, h, two_bits);"),
+        ("fixed_low(y, scale, h, two_bits)", "fixed_low(y, scale, 0, two_bits)"),
+        ("low = warp_sum(low);", ""),
+        ("if (threadIdx.x % 32 == 0) { add_global(&limbs[0], high);", "{ add_global(&limbs[0], high);"),
+        ("add_global(&limbs[0], high);", "limbs[0] += high;"),
+        ("add_global(&limbs[1], low);", "add_global(&limbs[0], low);"),
+    ],
+    ("exact.cuh", "inertia", "own_distance inertia_sum"): [
+        ("__dadd_rn(acc, __dmul_rn(t, t))", "fma(t, t, acc)"),
+        ("__dsub_rn(to_f64(x), to_f64(c))", "to_f64(T(x - c))"),
+        ("j < d; j++) acc = add", "j < d - 1; j++) acc = add"),
+        ("add_square(acc, x[j], c[j])", "add_square(acc, x[d - 1 - j], c[d - 1 - j])"),
+        ("return w > 0.0 ? __dmul_rn(w, v) : 0.0;", "return __dmul_rn(w, v);"),
+        ("if (!weight) return v;", "if (!weight) return 1.0;"),
+        ("__dsub_rn(__dmul_rn(y, scale), __ll2double_rn(high))", "__dmul_rn(y, scale)"),
+    ],
+    ("exact.cuh", "transform", "transform"): [
+        ("__dadd_rn(acc, __dmul_rn(t, t))", "fma(t, t, acc)"),
+    ],
+    ("exact.cuh", "accumulate", "add_all_rows move_rows"): [
+        ("return __double2ll_rn(__dmul_rn(y, scale)); }", "return (long long)(y * scale); }"),
+        (
+            "__dmul_rn(__dsub_rn(__dmul_rn(y, scale), __ll2double_rn(high)), two_bits)",
+            "__dsub_rn(__dmul_rn(y, scale), __ll2double_rn(high))",
+        ),
+    ],
+    ("exact.cuh", "recenter", "recenter"): [
+        ("__dmul_rn(__ll2double_rn(low), inverse_bits)", "__ll2double_rn(low)"),
+        ("__dadd_rn(__ll2double_rn(high), __dmul_rn(__ll2double_rn(low), inverse_bits))", "__ll2double_rn(high)"),
+    ],
+    ("warp.cuh", "inertia", "own_distance inertia_sum"): [
+        ("o = 16; o; o >>= 1) v += __shfl_xor_sync", "o = 8; o; o >>= 1) v += __shfl_xor_sync"),
+        ("v += __shfl_xor_sync(ALL_LANES, v, o);", "v += __shfl_xor_sync(ALL_LANES >> 16, v, o);"),
+        ("o = 16; o; o >>= 1) v = max", "o = 8; o; o >>= 1) v = max"),
+        ("v = max(v, __shfl_xor_sync(ALL_LANES, v, o));", "v = __shfl_xor_sync(ALL_LANES, v, o);"),
+    ],
+    ("warp.cuh", "seed search", "seed_scan seed_find"): [
+        ("o < 32; o <<= 1", "o < 16; o <<= 1"),
+        ("if (int(threadIdx.x % 32) >= o) v", "if (int(threadIdx.x % 32) > o) v"),
+        ("if (int(threadIdx.x % 32) >= o) v", "v"),
+    ],
+    ("warp.cuh", "accumulate", "add_all_rows move_rows"): [
+        ("if (v) atomicAdd(p, (u64)v); }", "if (v) *p += (u64)v; }"),
+        ("if (v) atomicAdd(p, (u64)v); }", "if (v > 0) atomicAdd(p, (u64)v); }"),
+        ("(before + l < l ? 1u : 0u)", "0u"),
+        ("(before + l < l ? 1u : 0u)", "(before + l <= l ? 1u : 0u)"),
+        ("(u64)v >> 32", "(u64)v >> 31"),
+        ("before = atomicAdd(low, l)", "before = (*low += l) - l"),
+        ("if (h) atomicAdd(high, h);", "if (h) *high += h;"),
+    ],
+    ("accumulate.cu", "halted", "move_rows"): [
+        ("if (*halted) return;\n  DYNAMIC", "DYNAMIC"),
+    ],
+    ("accumulate.cu", "halted", "add_all_rows"): [
+        ("if (*halted) return;\n  if", "if"),
+    ],
+    ("warp.cuh", "seed search", "seed_potentials"): [
+        ("o = 16; o; o >>= 1) v += __shfl_xor_sync", "o = 16; o > 1; o >>= 1) v += __shfl_xor_sync"),
+    ],
+}
