@@ -80,7 +80,9 @@ def _detached(x: Any) -> Any:
 
 
 def on_card(x: Any, name: str = "X") -> Any:
-    """A device array as one of CuPy or, where CuPy is not installed, of Numba; no copy."""
+    """A device array as one of CuPy or, where it is one already or CuPy is not installed, of Numba; no copy."""
+    if is_numba(x):
+        return x
     for library, convert in (("cupy", as_cupy), ("numba_cuda", as_numba)):
         if library in sys.modules or find_spec(library) is not None:
             return convert(x)
@@ -132,10 +134,10 @@ def like(result: Any, x: Any) -> Any:
 
 
 def _on_device_of(result: Any, x: Any) -> Any:
-    """A result on the card of `x`, as an array of CuPy or, without CuPy, of Numba."""
+    """A result on the card of `x`, as an array of the library that `on_card` chooses for `x`."""
     there = on_card(x)
     if not is_cupy(there):
-        return result if is_numba(result) else import_module("numba.cuda").to_device(result)
+        return as_numba(result) if on_device(result) else import_module("numba.cuda").to_device(result)
     import cupy
 
     with there.device:
