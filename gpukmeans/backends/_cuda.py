@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +20,39 @@ INSTALL = "pip install 'gpukmeans[cuda12]' (or cuda13: `nvidia-smi` shows which 
 
 def why_unavailable() -> str | None:
     """None if kernels can be compiled and run on a card through CuPy, else what is missing and what to do."""
+    return of_chosen_device(examine)
+
+
+def of_chosen_device(look: Callable[[int | None], str | None]) -> str | None:
+    """What `look` says of the card that is chosen; a choice that is none is said, too."""
     try:
         device = chosen_device()
     except ValueError as error:
         return str(error)
-    return examine(device)
+    return look(device)
+
+
+def no_such_card(device: int, n_devices: int) -> str:
+    """What is said of a number that no card has."""
+    return (
+        f"{DEVICE_VARIABLE}={device}, but the cards here are numbered from 0 to {n_devices - 1}: set it to one "
+        "that `gpukmeans doctor` lists, or unset it"
+    )
+
+
+def no_card() -> str:
+    """What is said where a driver sees no card."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hint = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide it)"
+    return f"there is a driver but no card{hint}: see `nvidia-smi`"
+
+
+def too_old(name: str, capability: int) -> str:
+    """What is said of a card that the kernels are not compiled for."""
+    return (
+        f"the card {name} is too old: it has compute capability {capability / 10}, the kernels want "
+        f"{_launch.OLDEST / 10}: use a newer card (if there is one, {DEVICE_VARIABLE} chooses it) or backend='numba'"
+    )
 
 
 @functools.cache
@@ -81,14 +110,9 @@ def _driver_problem(device: int | None) -> str | None:
         else:
             return f"the driver does not answer ({_first_line(error)}): try `nvidia-smi`, or restart the machine"
     if n_devices == 0:
-        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        hint = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden!r} may hide it)"
-        return f"there is a driver but no card{hint}: see `nvidia-smi`"
+        return no_card()
     if device is not None and device >= n_devices:
-        return (
-            f"{DEVICE_VARIABLE}={device}, but the cards here are numbered from 0 to {n_devices - 1}: set it to one "
-            "that `gpukmeans doctor` lists, or unset it"
-        )
+        return no_such_card(device, n_devices)
     return None
 
 
@@ -97,11 +121,7 @@ def _device_problem(device: int | None) -> str | None:
 
     capability = int(cupy.cuda.Device(device).compute_capability)
     if capability < _launch.OLDEST:
-        return (
-            f"the card {device_name(cupy.cuda.Device(device).id)} is too old: it has compute capability "
-            f"{capability / 10}, the kernels want {_launch.OLDEST / 10}: use a newer card (if there is one, "
-            f"{DEVICE_VARIABLE} chooses it) or backend='numba'"
-        )
+        return too_old(device_name(cupy.cuda.Device(device).id), capability)
     return None
 
 

@@ -7,17 +7,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from . import _launch
-from ._cuda import DEVICE_VARIABLE, INSTALL, chosen_device
+from . import _cuda, _launch
+from ._cuda import INSTALL
 
 
 def why_unavailable() -> str | None:
     """None if Numba can compile and run kernels on a card, else what is missing and what to do."""
-    try:
-        device = chosen_device()
-    except ValueError as error:
-        return str(error)
-    return examine(device)
+    return _cuda.of_chosen_device(examine)
 
 
 @functools.cache
@@ -36,14 +32,15 @@ def examine(device: int | None) -> str | None:
     try:
         devices = cuda.gpus.lst
         if not devices:
-            return "there is a driver but no card: see `nvidia-smi`"
+            return _cuda.no_card()
         if device is not None and device >= len(devices):
-            return f"{DEVICE_VARIABLE}={device}, but the cards here are numbered from 0 to {len(devices) - 1}"
-        major, minor = devices[device or 0].compute_capability
+            return _cuda.no_such_card(device, len(devices))
+        card = devices[device or 0]
+        major, minor = card.compute_capability
     except CudaSupportError as error:
         return f"there is no usable NVIDIA driver ({_in_one_line(error)}): install one, or see `nvidia-smi`"
     if 10 * major + minor < _launch.OLDEST:
-        return f"the card has compute capability {major}.{minor}, the kernels want {_launch.OLDEST / 10}"
+        return _cuda.too_old(str(card.name), 10 * major + minor)
     nvvm: Any = import_module("numba.cuda.cudadrv.nvvm")
     try:
         nvvm.NVVM()
