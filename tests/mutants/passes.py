@@ -1,4 +1,4 @@
-"""Defects of farthest.cu, transform.cu, seed.cu, summary.cu and scale.cu, whose one line has few.
+"""Defects of farthest.cu, transform.cu, seed.cu, summary.cu and scale.cu.
 
 Not here: the test in farthest.cu whether the call before has found a row, as nothing comes after no row; in seed_find
 `>=` in the search for a group, or one group earlier, as the scan of rows goes on behind its group.
@@ -135,5 +135,9 @@ TABLE = {
         ("__dmul_rn(__dmul_rn(to_f64(x[i]), first), second)", "__dmul_rn(to_f64(x[i]), __dmul_rn(first, second))"),
         ("round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[i]), first), second))", "x[i] * T(first) * T(second)"),
         ("y[i] = round", "y[0] = round"),
+        ("first), second));", "second), second));"),
+        ("y[i] = round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[i])", "y[i] = round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[0])"),
+        ("blockIdx.x * SCALE_THREADS + threadIdx.x;", "blockIdx.x * SCALE_THREADS + threadIdx.x + 1;"),
+        ("blockIdx.x * SCALE_THREADS + threadIdx.x;", "threadIdx.x;"),
     ],
 }
