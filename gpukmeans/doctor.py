@@ -190,7 +190,7 @@ def _cache(numba_works: bool) -> tuple[str | None, str | None]:
     """Find the directory that Numba keeps the compiled kernels in, and try to write to it."""
     if not numba_works:
         return None, None
-    kernels = importlib.import_module(".backends._numba_kernels", __package__)
+    kernels = importlib.import_module(".backends._numba_passes", __package__)
     paths = [f.stats.cache_path for f in vars(kernels).values() if hasattr(f, "stats")]
     directory = next((path for path in paths if path), None)
     cure = "set NUMBA_CACHE_DIR to a directory that can be written to"

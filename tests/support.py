@@ -148,13 +148,14 @@ def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:
 @contextmanager
 def blocks_of(size: int) -> Iterator[None]:
     """Shrink every block, chunk and share of work to about `size` values, so that small data crosses all borders."""
-    from gpukmeans.backends import _cuda_rows, _numba, _numpy, base
+    from gpukmeans.backends import _cpu_seeding, _cuda_rows, _numpy, _threads, base
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "SPARSE_BLOCK_VALUES", size)
         patch.setattr(_numpy, "BLOCK_VALUES", size)
-        patch.setattr(_numba, "WORTH_A_THREAD", size)
+        patch.setattr(_threads, "WORTH_A_THREAD", size)
         patch.setattr(_cuda_rows, "PASS_ROWS", size)
         patch.setattr(_cuda_rows, "STAGE_BYTES", 8 * size)
-        patch.setattr(_numba.NumbaBackend, "_chunk_rows", staticmethod(lambda n_samples: max(1, min(size, n_samples))))
+        chunk_rows = staticmethod(lambda n_samples: max(1, min(size, n_samples)))
+        patch.setattr(_cpu_seeding.Seeding, "_chunk_rows", chunk_rows)
         yield

@@ -20,7 +20,7 @@ _log = logging.getLogger("gpukmeans")
 _REGISTRY = {
     "cupy": ("_cupy:CupyBackend", "_cuda"),
     "numba-cuda": ("_numba_cuda:NumbaCudaBackend", "_numba_cuda_needs"),
-    "numba": ("_numba:NumbaBackend", "_numba"),
+    "numba": ("_numba:NumbaBackend", "_numba_needs"),
     "numpy": ("_numpy:NumpyBackend", "_numpy"),
 }
 _DEVICES = ("cupy", "numba-cuda")  # those to which data must be moved

@@ -19,6 +19,7 @@ _pool: ThreadPoolExecutor | None = None
 
 CHUNKS_PER_WORKER = 8  # small enough for a worker that loses its core for a moment, large enough to cost nothing
 MOST_ROWS = 1 << 17  # of a range: Python sees Ctrl-C between two ranges
+WORTH_A_THREAD = 1 << 16  # multiply-adds (or values read) below which a second thread costs more than it saves
 
 
 @contextmanager
@@ -62,9 +63,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def n_workers(n_rows: int, grain: int) -> int:
-    """Workers that `run` will use for `n_rows` rows when less than `grain` rows are not worth one."""
-    return max(1, min(effective_n_threads(), -(-n_rows // grain)))
+def n_workers(n_rows: int, cost_per_row: int) -> int:
+    """Workers that `n_rows` rows are worth, each of which costs `cost_per_row` multiply-adds or values read."""
+    wanted = n_rows * cost_per_row // WORTH_A_THREAD
+    return 1 if wanted <= 1 else min(effective_n_threads(), wanted)
 
 
 def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multiple: int = 1) -> None:
