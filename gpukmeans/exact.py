@@ -179,7 +179,9 @@ def _bound_terms(n_features: int, centers_norm: float, roundings: int, unit: flo
     }
 
 
-def score_bound(n_features: int, centers_norm: float, *, chain: int | None = None, unit: float = U32) -> ScoreBound:
+def score_bound(
+    n_features: int, centers_norm: float, *, chain: int | None = None, steps: int | None = None, unit: float = U32
+) -> ScoreBound:
     r"""Bound of the fast pass: the label is certified where ``second - best > 2 E(x)``.
 
     The fast pass works on data minus a common shift (any shift: it changes no label), ``x'`` and ``c'`` rounded to
@@ -193,6 +195,9 @@ def score_bound(n_features: int, centers_norm: float, *, chain: int | None = Non
         Upper bound of ``|c'|`` over the centers (not squared).
     chain : int, optional
         Features in one multiply-add chain; None for a single chain over all features.
+    steps : int, optional
+        Additions that a product goes through on its way into the score, where they are not one chain or chains: for
+        partial sums in the lanes of a vector, those of a lane and of the tree over the lanes.
     unit : float
         Half a unit in the last place of the type of the pass (2**-24 for float32, 2**-53 for float64).
 
@@ -226,7 +231,8 @@ def score_bound(n_features: int, centers_norm: float, *, chain: int | None = Non
     """
     if not centers_norm <= _OVERFLOW_NORM:
         return ScoreBound(math.inf, 0.0, 0.0)
-    steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
+    if steps is None:
+        steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
     terms = _bound_terms(n_features, centers_norm, steps + 4, unit)
     return ScoreBound(
         terms["chain_half_norm"] + terms["canonical_const"] + terms["tiny"] * (1 + centers_norm),

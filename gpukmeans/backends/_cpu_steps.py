@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import exact
-from ..exact import Encoding, Float64Array, Int64Array
+from ..exact import Encoding, Float64Array, FloatArray, Int64Array
 from . import _numba_assign, _threads
 from ._numba_compiler import NO_WEIGHT, weights_of
-from ._simd import TILE
+from ._simd import BLOCKS, GROUPS, LANES, TILE
 from .base import Backend, Partial, Rows
 
 REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: one addition a row instead of two
@@ -43,6 +46,57 @@ class _Sums:
         return result
 
 
+class Packed(NamedTuple):
+    """Centers as the fast pass wants them: what `_numba_assign.assign` takes."""
+
+    shift: FloatArray
+    groups: NDArray[np.float32]
+    blocks: NDArray[np.float32]
+    half: NDArray[np.float32]
+    bound: NDArray[np.float32]
+
+
+def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
+    """Pack the centers for rows of the given dtype, in the form that `features_in_lanes` chooses."""
+    k, d = centers.shape
+    # any shift gives the same labels; this one keeps the scores small
+    shift = np.zeros(max(d, LANES), dtype=dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift[:d] = centers.mean(axis=0)
+    in_lanes = features_in_lanes(d, k)
+    width = best_width(k, BLOCKS if in_lanes else GROUPS)
+    n_parts = -(-k // width)
+    half = np.full(n_parts * width, np.inf, dtype=np.float32)
+    norm, _ = _numba_assign.half_norms(centers, shift, half)
+    if in_lanes:
+        n_chunks = -(-d // LANES)
+        groups = np.zeros((0, 0, 0), dtype=np.float32)
+        blocks = np.zeros((n_parts, n_chunks, width, LANES), dtype=np.float32)
+        _numba_assign.pack_blocks(centers, shift, blocks)
+        # one lane, the tree over the lanes, the half norm
+        bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
+    else:
+        blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
+        groups = np.zeros((n_parts, d, width), dtype=np.float32)
+        _numba_assign.pack_groups(centers, np.arange(k), shift, groups)
+        bound = exact.score_bound(d, norm, chain=exact.CHAIN)
+    if precision == "exact":
+        bound32 = np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
+    else:
+        bound32 = np.array([-np.inf, 0, 0], dtype=np.float32)  # every row passes
+    return Packed(shift, groups, blocks, half, bound32)
+
+
+def features_in_lanes(n_features: int, n_clusters: int) -> bool:
+    """Whether rows are scored in place, features in the lanes: where transposing them would cost more (measured)."""
+    return n_features >= max(LANES, 32) and n_clusters <= 8 + n_features // 32
+
+
+def best_width(n_clusters: int, widths: tuple[int, ...]) -> int:
+    """Centers side by side in registers: what wastes the least on padding (4 cost 6 % more a center than 6)."""
+    return min(widths, key=lambda width: -(-n_clusters // width) * width * (1 + 0.03 * (6 - width)))
+
+
 class Steps(Backend):
     """Verbs of the loop."""
 
@@ -71,22 +125,8 @@ class Steps(Backend):
     ) -> tuple[int, int]:
         X = rows.dense()
         n, d = X.shape
-        n_clusters = len(centers)
-        with np.errstate(over="ignore", invalid="ignore"):
-            # any shift gives the same labels; this one keeps the scores small
-            shift = centers.mean(axis=0).astype(X.dtype)
-            group = _numba_assign.choose_group(n_clusters)
-            n_groups = -(-n_clusters // group)
-            packed = np.zeros((n_groups, d, group), dtype=np.float32)
-            half = np.empty(n_groups * group, dtype=np.float32)
-            norm = _numba_assign.pack_centers(
-                centers, shift.astype(np.float64), packed, half, np.empty(n_clusters, dtype=np.int64)
-            )
-            bound = exact.score_bound(d, norm, chain=exact.CHAIN)
-            bound32 = np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
-        if self.precision != "exact":
-            bound32 = np.array([-np.inf, 0, 0], dtype=np.float32)  # every row passes
-        workers = _threads.n_workers(n, d * n_clusters)
+        packed = pack(centers, X.dtype, self.precision)
+        workers = _threads.n_workers(n, d * len(centers))
         counts = np.zeros((workers, 16), dtype=np.int64)  # a cache line apart
         if encoding is None or sums is None:
             matrix, vector = np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -103,7 +143,7 @@ class Steps(Backend):
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_assign.assign(
-                X, low, high, rows.labels, weight, centers, shift, packed, half, bound32,
+                X, low, high, rows.labels, weight, centers, *packed,
                 mode, scale, weight_scale, low_scale, two_limbs, *parts[worker], counts[worker],
             )  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..exact import CHAIN
 from ._numba_compiler import compiled
-from ._simd import GROUPS, LANES, TILE, make_pack_narrow, make_pack_tile, make_score_tile
+from ._simd import LANES, TILE, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
@@ -25,34 +25,30 @@ _score6 = make_score_tile(6, chained=False)
 _score4 = make_score_tile(4, chained=False)
 _score6_chained = make_score_tile(6, chained=True)
 _score4_chained = make_score_tile(4, chained=True)
+_dot32_5, _dot32_4 = (make_dot_tile(width, double=False) for width in (5, 4))
+_dot64_5, _dot64_4 = (make_dot_tile(width, double=True) for width in (5, 4))
 
 
-def choose_group(n_clusters: int) -> int:
-    """Size of the center groups that wastes the least on padding (a group of 4 costs 6 % more a center)."""
-    return min(GROUPS, key=lambda size: -(-n_clusters // size) * size * (1 + 0.03 * (6 - size)))
-
-
-def _pack_centers(centers, shift, packed, half, order):  # type: ignore[no-untyped-def]
-    """Fill `packed` (n_groups, n_features, group) with -c' and `half` with |c'|^2 / 2; returns max |c'|.
+# ------------------------------------------------------------------------------------------------ centers
+def _half_norms(centers, shift, half):  # type: ignore[no-untyped-def]
+    """Fill `half` with |c'|^2 / 2 and return an upper bound of the largest |c'| and the number of equal centers.
 
     Of equal centers all but the first get an infinite half norm: the label is the first one's anyway, and a row
-    between two equal centers could never be certified. `order`: int64 scratch of size n_clusters.
+    between two equal centers could never be certified.
     """
     n_clusters, n_features = centers.shape
-    group = packed.shape[2]
     norms = np.empty(n_clusters)
     top = 0.0
-    half[:] = np.inf
     for k in range(n_clusters):
         total = 0.0
         for j in range(n_features):
             c = centers[k, j] - shift[j]
             total += c * c
-            packed[k // group, j, k % group] = -np.float32(c)
         norms[k] = total
         half[k] = np.float32(0.5 * total)
         top = max(top, total)
-    order[:] = np.argsort(norms, kind="mergesort")  # stable: equal norms stay in the order of their index
+    order = np.argsort(norms, kind="mergesort")  # stable: equal norms stay in the order of their index
+    n_equal = 0
     for a in range(n_clusters):
         k = order[a]
         b = a - 1
@@ -64,11 +60,32 @@ def _pack_centers(centers, shift, packed, half, order):  # type: ignore[no-untyp
                     break
             if same:
                 half[k] = np.inf
+                n_equal += 1
                 break
             b -= 1
-    return math.sqrt(top) * (1.0 + (n_features + 8) * 2.0**-53)
+    return math.sqrt(top) * (1.0 + (n_features + 8) * 2.0**-53), n_equal
 
 
+def _pack_groups(centers, order, shift, packed):  # type: ignore[no-untyped-def]
+    """Fill `packed` (n_groups, n_features, width) with -c' of the centers in the given order, for the score kernels."""
+    width = packed.shape[2]
+    for p in range(order.size):
+        for j in range(centers.shape[1]):
+            packed[p // width, j, p % width] = -np.float32(centers[order[p], j] - shift[j])
+
+
+def _pack_blocks(centers, shift, packed):  # type: ignore[no-untyped-def]
+    """Fill `packed` (n_blocks, n_chunks, width, LANES) with -c', for the dot kernels."""
+    n_clusters, n_features = centers.shape
+    n_chunks, width = packed.shape[1:3]
+    overlap = n_chunks * LANES - n_features  # lanes of the last chunk whose features are in the chunk before
+    for k in range(n_clusters):
+        for j in range(n_features):
+            lane = j if j < (n_chunks - 1) * LANES else j + overlap
+            packed[k // width, lane // LANES, k % width, lane % LANES] = -np.float32(centers[k, j] - shift[j])
+
+
+# ------------------------------------------------------------------------------------------------ canonical
 def _distance(x, c):  # type: ignore[no-untyped-def]
     """Canonical D: features in order, each operation rounded."""
     total = 0.0
@@ -121,17 +138,18 @@ def _recheck(x, centers):  # type: ignore[no-untyped-def]
     return label
 
 
-def _add_row(sums, sums_low, x, w, scale, low_scale, two_limbs, sign):  # type: ignore[no-untyped-def]
-    """Add (or take away, `sign` -1) the code of ``w x``."""
+def _add_row(sums, sums_low, cluster, X, i, w, scale, low_scale, two_limbs, sign):  # type: ignore[no-untyped-def]
+    """Add (or take away, `sign` -1) the code of w X[i] to the sums of the cluster."""
+    # indexed, not sliced: a view of a row would cost more than the row
     if two_limbs:
-        for j in range(x.size):
-            y = w * np.float64(x[j]) * scale[j]
+        for j in range(X.shape[1]):
+            y = w * np.float64(X[i, j]) * scale[j]
             high = np.rint(y)
-            sums[j] += sign * np.int64(high)
-            sums_low[j] += sign * np.int64(np.rint((y - high) * low_scale))
+            sums[cluster, j] += sign * np.int64(high)
+            sums_low[cluster, j] += sign * np.int64(np.rint((y - high) * low_scale))
     else:
-        for j in range(x.size):
-            sums[j] += sign * np.int64(np.rint(w * np.float64(x[j]) * scale[j]))
+        for j in range(X.shape[1]):
+            sums[cluster, j] += sign * np.int64(np.rint(w * np.float64(X[i, j]) * scale[j]))
 
 
 recheck = compiled(_recheck)
@@ -157,73 +175,132 @@ def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-un
 pack_narrow = compiled(_pack_narrow)
 
 
+def _load_tile(X, rows, address, shift, tile, norm):  # type: ignore[no-untyped-def]
+    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch."""
+    n_samples, n_features = X.shape
+    step = X.strides[0]
+    last = 0
+    in_order = True
+    for i in range(TILE):
+        address[i] = X.ctypes.data + rows[i] * step
+        last = max(last, rows[i])
+        in_order &= rows[i] == rows[0] + i
+    if in_order and 2 <= n_features <= 4:
+        pack_narrow(address[0], X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
+    elif n_features >= LANES or last + LANES <= n_samples:  # LANES values of every row can be read
+        if X.itemsize == 8:
+            _pack64(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+        else:
+            _pack32(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+    else:
+        for i in range(TILE):
+            for j in range(n_features):
+                tile[j, i] = np.float32(X[rows[i], j] - shift[j])
+    norm[:] = 0
+    for j in range(n_features):
+        for i in range(TILE):
+            norm[i] += tile[j, i] * tile[j, i]
+    round_up_norms(norm, n_features)
+
+
+def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
+    """Squares of |x'|, rounded while they were added, to upper bounds of |x'|."""
+    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)
+    tiny = np.float32(2.0**-60)  # squares that vanish
+    for i in range(TILE):
+        norm[i] = np.sqrt(norm[i]) * inflate + tiny
+
+
+def _score_groups(tile, packed, half, first, n_groups, best, label, second):  # type: ignore[no-untyped-def]
+    """Best and second best score of each row of the tile among `n_groups` groups of centers from `first` on."""
+    n_features, width = packed.shape[1:]
+    centers = packed[first:].ctypes.data
+    halves = half[first * width :].ctypes.data
+    x, b, p, s = tile.ctypes.data, best.ctypes.data, label.ctypes.data, second.ctypes.data
+    if n_features > 2 * CHAIN:
+        if width == 6:
+            _score6_chained(x, centers, halves, b, p, s, n_features, n_groups)
+        else:
+            _score4_chained(x, centers, halves, b, p, s, n_features, n_groups)
+    elif width == 6:
+        _score6(x, centers, halves, b, p, s, n_features, n_groups)
+    else:
+        _score4(x, centers, halves, b, p, s, n_features, n_groups)
+
+
+def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
+    """As `_load_tile` and `_score_groups`, with the features in the lanes and the rows in place."""
+    n_features = X.shape[1]
+    n_blocks, _, width, _ = packed.shape
+    for i in range(TILE):
+        address[i] = X.ctypes.data + rows[i] * X.strides[0]
+    a, s, c, out, v = (
+        address.ctypes.data, shift.ctypes.data, packed.ctypes.data, scores.ctypes.data, norm.ctypes.data,
+    )  # fmt: skip
+    if X.itemsize == 4:
+        if width == 5:
+            _dot32_5(a, s, c, out, v, n_features, n_blocks)
+        else:
+            _dot32_4(a, s, c, out, v, n_features, n_blocks)
+    elif width == 5:
+        _dot64_5(a, s, c, out, v, n_features, n_blocks)
+    else:
+        _dot64_4(a, s, c, out, v, n_features, n_blocks)
+    round_up_norms(norm, n_features)
+    best[:] = np.inf
+    second[:] = np.inf
+    label[:] = 0
+    for k in range(half.size):
+        h = half[k]
+        for i in range(TILE):
+            score = h + scores[k, i]
+            old = best[i]
+            loser = old if score < old else score
+            second[i] = loser if loser < second[i] else second[i]
+            label[i] = np.int32(k) if score < old else label[i]
+            best[i] = score if score < old else old
+
+
+round_up_norms = compiled(_round_up_norms)
+load_tile = compiled(_load_tile)
+score_groups = compiled(_score_groups)
+score_blocks = compiled(_score_blocks)
+
+
+# ------------------------------------------------------------------------------------------------ assign
 def _assign(  # type: ignore[no-untyped-def]
-    X, low, high, labels, weight, centers, shift, packed, half, bound,
+    X, low, high, labels, weight, centers, shift, groups, blocks, half, bound,
     mode, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
-    shift: in the dtype of X, so that x - shift is rounded once. bound: (const, linear, quadratic) in float32, rounded
-    up. counts: (moved, rechecked), added to.
+    shift: in the dtype of X, so that x - shift is rounded once. groups or blocks: the packed centers, the other one
+    is empty. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
     sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
     """
     n_features = X.shape[1]
-    n_groups, _, group = packed.shape
-    weighted = weight.size > 0
+    in_blocks = blocks.size > 0
     const, linear, quadratic = bound[0], bound[1], bound[2]
-    tile = np.zeros((n_features, TILE), np.float32)
+    tile = np.zeros((0 if in_blocks else max(n_features, LANES), TILE), np.float32)
+    scores = np.empty((half.size if in_blocks else 0, TILE), np.float32)
+    rows = np.empty(TILE, np.int64)
+    address = np.empty(TILE, np.int64)
     norm = np.empty(TILE, np.float32)
     best = np.empty(TILE, np.float32)
     second = np.empty(TILE, np.float32)
     label = np.empty(TILE, np.int32)
-    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)  # |x'| rounded up: its own sum and root are rounded
-    tiny = np.float32(2.0**-60)  # squares that vanish
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
-        packed_features = 0
-        if m == TILE and 2 <= n_features <= 4:
-            packed_features = n_features
-            pack_narrow(X[start:].ctypes.data, X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
-        elif m == TILE and n_features >= LANES:
-            n_chunks = n_features // LANES
-            packed_features = n_chunks * LANES
-            address = X[start:].ctypes.data
-            if X.itemsize == 8:
-                _pack64(address, X.strides[0], shift.ctypes.data, tile.ctypes.data, n_chunks)
-            else:
-                _pack32(address, X.strides[0], shift.ctypes.data, tile.ctypes.data, n_chunks)
-        for i in range(m):
-            x = X[start + i]
-            for j in range(packed_features, n_features):
-                tile[j, i] = np.float32(x[j] - shift[j])
-        norm[:] = 0
-        for j in range(n_features):
-            for i in range(TILE):
-                norm[i] += tile[j, i] * tile[j, i]
-        if n_features > 2 * CHAIN:
-            if group == 6:
-                _score6_chained(
-                    tile.ctypes.data, packed.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
-                    second.ctypes.data, n_features, n_groups,
-                )  # fmt: skip
-            else:
-                _score4_chained(
-                    tile.ctypes.data, packed.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
-                    second.ctypes.data, n_features, n_groups,
-                )  # fmt: skip
-        elif group == 6:
-            _score6(
-                tile.ctypes.data, packed.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
-                second.ctypes.data, n_features, n_groups,
-            )  # fmt: skip
+        for i in range(TILE):
+            rows[i] = start + min(i, m - 1)
+        if in_blocks:
+            score_blocks(X, rows, address, shift, blocks, half, scores, norm, best, label, second)
         else:
-            _score4(
-                tile.ctypes.data, packed.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
-                second.ctypes.data, n_features, n_groups,
-            )  # fmt: skip
+            load_tile(X, rows, address, shift, tile, norm)
+            score_groups(tile, groups, half, 0, groups.shape[0], best, label, second)
         is_open = np.int32(0)
         for i in range(TILE):
-            v = np.sqrt(norm[i]) * inflate + tiny
+            v = norm[i]
             norm[i] = const + v * (linear + quadratic * v)
             # as a difference: an infinity or a NaN is never certified
             is_open |= np.int32(0) if second[i] - best[i] > norm[i] else np.int32(1)
@@ -239,32 +316,44 @@ def _assign(  # type: ignore[no-untyped-def]
         if mode == LABELS:
             for i in range(m):
                 labels[start + i] = label[i]
-            continue
-        if mode == MOVED and moved == 0:
-            continue
-        w = 1.0
-        weight_high = np.int64(1)
-        weight_low = np.int64(0)
-        for i in range(m):
-            new = label[i]
-            old = labels[start + i]
-            if new == old and mode != REBUILD:
-                continue
-            if weighted:
-                w = weight[start + i]
-                y = w * weight_scale
-                weight_high = np.int64(np.rint(y))
-                weight_low = np.int64(np.rint((y - np.rint(y)) * low_scale))
-                weights_low[new] += weight_low
-            weights[new] += weight_high
-            add_row(sums[new], sums_low[new], X[start + i], w, scale, low_scale, two_limbs, 1)
-            if mode == MOVED and old >= 0:
-                weights[old] -= weight_high
-                if weighted:
-                    weights_low[old] -= weight_low
-                add_row(sums[old], sums_low[old], X[start + i], w, scale, low_scale, two_limbs, -1)
-            labels[start + i] = new
+        elif mode == REBUILD or moved > 0:
+            for i in range(m):
+                old = labels[start + i]
+                if mode == REBUILD:
+                    old = -1
+                elif old == label[i]:
+                    continue
+                move_row(
+                    X, start + i, old, label[i], weight, scale, weight_scale, low_scale, two_limbs,
+                    sums, sums_low, weights, weights_low,
+                )  # fmt: skip
+                labels[start + i] = label[i]
 
 
-pack_centers = compiled(_pack_centers)
+def _move_row(  # type: ignore[no-untyped-def]
+    X, i, old, new, weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low
+):  # fmt: skip
+    """Take row i out of the sums of cluster `old` (-1: of none) and add it to those of `new`."""
+    w = 1.0
+    high = np.int64(1)
+    low = np.int64(0)
+    if weight.size > 0:
+        w = weight[i]
+        y = w * weight_scale
+        high = np.int64(np.rint(y))
+        low = np.int64(np.rint((y - np.rint(y)) * low_scale))
+        weights_low[new] += low
+        if old >= 0:
+            weights_low[old] -= low
+    weights[new] += high
+    add_row(sums, sums_low, new, X, i, w, scale, low_scale, two_limbs, 1)
+    if old >= 0:
+        weights[old] -= high
+        add_row(sums, sums_low, old, X, i, w, scale, low_scale, two_limbs, -1)
+
+
+move_row = compiled(_move_row)
+half_norms = compiled(_half_norms)
+pack_groups = compiled(_pack_groups)
+pack_blocks = compiled(_pack_blocks)
 assign = compiled(_assign)

@@ -2,7 +2,8 @@
 
 `make_pack_tile` transposes rows into a tile, `make_score_tile` scores it. Rows lie in the SIMD lanes (a tile is
 n_features x TILE float32), centers are packed `group` at a time; VECTORS x group vectors of scores are accumulated in
-registers and no matrix of distances is ever written. LLVM vector code is emitted directly, because LLVM's own
+registers and no matrix of distances is ever written. `make_dot_tile` is for few centers of many features, where
+transposing the rows would cost more than scoring them. LLVM vector code is emitted directly, because LLVM's own
 vectoriser does not block for registers.
 
 score = half_c + sum_j fma(-c'_j, x'_j), one chain of fused multiply-adds, or one chain for each CHAIN features
@@ -40,6 +41,9 @@ TILE = LANES * VECTORS
 
 GROUPS = (6, 4)
 """Sizes of a group of centers for which kernels exist."""
+
+BLOCKS = (5, 4)
+"""Sizes of a block of centers for which kernels exist where the features lie in the lanes."""
 
 
 def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
@@ -192,10 +196,12 @@ def make_pack_narrow(n_features: int, double: bool) -> Callable[..., None]:
 
 
 def make_pack_tile(double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, row_bytes, shift, tile, n_chunks)``: tile = (rows - shift) transposed, as float32.
+    """Numba intrinsic ``(rows, shift, tile, n_features)``: tile = (rows - shift) transposed, as float32.
 
-    rows: TILE rows `row_bytes` apart, of float64 if `double`, else float32; shift: (n_features,) of the same type;
-    tile: (n_features, TILE) float32. Handles ``n_chunks * LANES`` features, LANES x LANES values at a time.
+    rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
+    tile: (n_features, TILE) float32. LANES x LANES values at a time are transposed in registers; the last of them
+    overlap with those before. Below LANES features, LANES are read of every row and of `shift`, and the tile has
+    LANES rows: what lies behind a row must be readable; it is not used.
     """
     i32, i64 = ir.IntType(32), ir.IntType(64)
     scalar = ir.DoubleType() if double else ir.FloatType()
@@ -204,20 +210,30 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
     mask_type = ir.VectorType(i32, LANES)
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, row_bytes, shift, tile, n_chunks = args
+        rows, shift, tile, n_features = args
+
+        def const(value: int) -> Any:
+            return ir.Constant(i64, value)
 
         def load(base: Any) -> Any:
             return b.load(b.inttoptr(base, source.as_pointer()), align=4)
 
+        one_short = b.sub(n_features, const(1))
+        n_chunks = b.add(b.sdiv(one_short, const(LANES)), const(1))
+        last = b.sub(n_features, const(LANES))
+        last = b.select(b.icmp_signed("<", last, const(0)), const(0), last)
         with cgutils.for_range(b, n_chunks) as chunks:
-            offset = b.mul(chunks.index, ir.Constant(i64, LANES * size))
+            first = b.mul(chunks.index, const(LANES))
+            first = b.select(b.icmp_signed("<", first, last), first, last)
+            offset = b.mul(first, const(size))
             chunk_shift = load(b.add(shift, offset))
-            chunk_tile = b.add(tile, b.mul(chunks.index, ir.Constant(i64, LANES * TILE * 4)))
-            with cgutils.for_range(b, ir.Constant(i64, VECTORS)) as groups:
-                first = b.add(b.add(rows, offset), b.mul(b.mul(groups.index, ir.Constant(i64, LANES)), row_bytes))
+            chunk_tile = b.add(tile, b.mul(first, const(TILE * 4)))
+            with cgutils.for_range(b, const(VECTORS)) as groups:
+                addresses = b.add(rows, b.mul(groups.index, const(LANES * 8)))
                 block = []
                 for r in range(LANES):
-                    x = b.fsub(load(b.add(first, b.mul(row_bytes, ir.Constant(i64, r)))), chunk_shift)
+                    row = b.load(b.inttoptr(b.add(addresses, const(r * 8)), i64.as_pointer()), align=8)
+                    x = b.fsub(load(b.add(row, offset)), chunk_shift)
                     block.append(b.fptrunc(x, target) if double else x)
                 bit = 1
                 while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
@@ -229,15 +245,110 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
                             block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
                             block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
                     bit *= 2
-                column = b.add(chunk_tile, b.mul(groups.index, ir.Constant(i64, LANES * 4)))
+                column = b.add(chunk_tile, b.mul(groups.index, const(LANES * 4)))
                 for r in range(LANES):
-                    pointer = b.inttoptr(b.add(column, ir.Constant(i64, r * TILE * 4)), target.as_pointer())
+                    pointer = b.inttoptr(b.add(column, const(r * TILE * 4)), target.as_pointer())
                     b.store(block[r], pointer, align=4)
         return context.get_dummy_value()
 
     @intrinsic
-    def pack_tile(typing: Any, rows: Any, row_bytes: Any, shift: Any, tile: Any, n_chunks: Any) -> Any:
-        return types.void(*[types.intp] * 5), codegen
+    def pack_tile(typing: Any, rows: Any, shift: Any, tile: Any, n_features: Any) -> Any:
+        return types.void(*[types.intp] * 4), codegen
 
     kernel: Callable[..., None] = pack_tile
+    return kernel
+
+
+def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
+    """Numba intrinsic ``(rows, shift, centers, scores, norms, n_features, n_blocks)`` for few centers of many features.
+
+    Here the features lie in the lanes: rows are read as they are, in place, and no lane and no center is padding but
+    in the last features. VECTORS rows x `width` centers are accumulated in registers.
+
+    rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
+    centers: (n_blocks, n_chunks, width, LANES) float32, negated, where the last chunk holds the last LANES features
+    and zeros where they are in the chunk before as well; scores: (n_blocks * width, TILE) float32, the sums of
+    x' (-c'); norms: (TILE,) float32, at least the sum of x' x'. n_features is at least LANES.
+    """
+    f32, i8, i32, i64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+    scalar = ir.DoubleType() if double else f32
+    vector, source = ir.VectorType(f32, LANES), ir.VectorType(scalar, LANES)
+    mask_type = ir.VectorType(i32, LANES)
+    part_type = ir.VectorType(f32, VECTORS)
+    size = 8 if double else 4
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        rows, shift, centers, scores, norms, n_features, n_blocks = args
+        fma_type = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(b.module, fma_type, f"llvm.fma.v{LANES}f32")
+        prefetch_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
+        prefetch = cgutils.get_or_insert_function(b.module, prefetch_type, "llvm.prefetch.p0")
+        zero = ir.Constant(vector, [0.0] * LANES)
+
+        def const(value: int) -> Any:
+            return ir.Constant(i64, value)
+
+        def load(base: Any, kind: Any) -> Any:
+            return b.load(b.inttoptr(base, kind.as_pointer()), align=4)
+
+        def sums(vectors: list[Any]) -> list[Any]:
+            """The sum of the lanes of each vector, LANES sums to a vector: a tree of neighbours."""
+            vectors = vectors + [zero] * (-len(vectors) % LANES)
+            even = ir.Constant(mask_type, [2 * lane for lane in range(LANES)])
+            odd = ir.Constant(mask_type, [2 * lane + 1 for lane in range(LANES)])
+            for _ in range(LANES.bit_length() - 1):
+                pairs = zip(vectors[::2], vectors[1::2], strict=True)
+                vectors = [b.fadd(b.shuffle_vector(x, y, even), b.shuffle_vector(x, y, odd)) for x, y in pairs]
+            return vectors
+
+        n_chunks = b.add(b.sdiv(b.sub(n_features, const(1)), const(LANES)), const(1))
+        last = b.sub(n_features, const(LANES))
+        accumulators = [cgutils.alloca_once(b, vector) for _ in range((width + 1) * VECTORS)]
+        with cgutils.for_range(b, const(TILE // VECTORS)) as quads:
+            first_row = b.mul(quads.index, const(VECTORS))
+            row = [load(b.add(rows, b.mul(b.add(first_row, const(r)), const(8))), i64) for r in range(VECTORS)]
+            # the rows after these: so many streams at once are more than the processor foresees
+            ahead = b.add(first_row, const(VECTORS))
+            ahead = b.select(b.icmp_signed("<", ahead, const(TILE)), ahead, first_row)
+            coming = [load(b.add(rows, b.mul(b.add(ahead, const(r)), const(8))), i64) for r in range(VECTORS)]
+            with cgutils.for_range(b, n_blocks) as blocks:
+                packed = b.add(centers, b.mul(b.mul(blocks.index, n_chunks), const(width * LANES * 4)))
+                for accumulator in accumulators:
+                    b.store(zero, accumulator)
+                with cgutils.for_range(b, n_chunks) as chunks:
+                    first = b.mul(chunks.index, const(LANES))
+                    offset = b.mul(b.select(b.icmp_signed("<", first, last), first, last), const(size))
+                    center = b.add(packed, b.mul(chunks.index, const(width * LANES * 4)))
+                    chunk_shift = load(b.add(shift, offset), source)
+                    moved = [b.fsub(load(b.add(row[r], offset), source), chunk_shift) for r in range(VECTORS)]
+                    x = [b.fptrunc(m, vector) if double else m for m in moved]
+                    for r in range(VECTORS):
+                        address = b.inttoptr(b.add(coming[r], offset), i8.as_pointer())
+                        b.call(prefetch, [address, *(ir.Constant(i32, hint) for hint in (0, 2, 1))])
+                    for c in range(width):
+                        value = load(b.add(center, const(c * LANES * 4)), vector)
+                        for r in range(VECTORS):
+                            slot = accumulators[c * VECTORS + r]
+                            b.store(b.call(fma, [value, x[r], b.load(slot)]), slot)
+                    for r in range(VECTORS):
+                        slot = accumulators[width * VECTORS + r]
+                        b.store(b.call(fma, [x[r], x[r], b.load(slot)]), slot)
+                totals = sums([b.load(accumulator) for accumulator in accumulators])
+                first_center = b.mul(blocks.index, const(width))
+                for c in range(width + 1):
+                    lanes = [(c * VECTORS + r) % LANES for r in range(VECTORS)]
+                    mask = ir.Constant(ir.VectorType(i32, VECTORS), lanes)
+                    part = b.shuffle_vector(totals[c * VECTORS // LANES], zero, mask)
+                    line = b.mul(b.add(first_center, const(c)), const(TILE * 4))
+                    base = b.add(b.add(scores, line) if c < width else norms, b.mul(first_row, const(4)))
+                    b.store(part, b.inttoptr(base, part_type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def dot_tile(
+        typing: Any, rows: Any, shift: Any, centers: Any, scores: Any, norms: Any, n_features: Any, n_blocks: Any
+    ) -> Any:
+        return types.void(*[types.intp] * 7), codegen
+
+    kernel: Callable[..., None] = dot_tile
     return kernel
