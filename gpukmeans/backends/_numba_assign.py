@@ -138,22 +138,7 @@ def _recheck(x, centers):  # type: ignore[no-untyped-def]
     return label
 
 
-def _add_row(sums, sums_low, cluster, X, i, w, scale, low_scale, two_limbs, sign):  # type: ignore[no-untyped-def]
-    """Add (or take away, `sign` -1) the code of w X[i] to the sums of the cluster."""
-    # indexed, not sliced: a view of a row would cost more than the row
-    if two_limbs:
-        for j in range(X.shape[1]):
-            y = w * np.float64(X[i, j]) * scale[j]
-            high = np.rint(y)
-            sums[cluster, j] += sign * np.int64(high)
-            sums_low[cluster, j] += sign * np.int64(np.rint((y - high) * low_scale))
-    else:
-        for j in range(X.shape[1]):
-            sums[cluster, j] += sign * np.int64(np.rint(w * np.float64(X[i, j]) * scale[j]))
-
-
 recheck = compiled(_recheck)
-add_row = compiled(_add_row)
 
 
 def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-untyped-def]
@@ -289,6 +274,7 @@ def _assign(  # type: ignore[no-untyped-def]
     best = np.empty(TILE, np.float32)
     second = np.empty(TILE, np.float32)
     label = np.empty(TILE, np.int32)
+    old = np.empty(TILE, np.int32)
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
         for i in range(TILE):
@@ -318,41 +304,58 @@ def _assign(  # type: ignore[no-untyped-def]
                 labels[start + i] = label[i]
         elif mode == REBUILD or moved > 0:
             for i in range(m):
-                old = labels[start + i]
-                if mode == REBUILD:
-                    old = -1
-                elif old == label[i]:
-                    continue
-                move_row(
-                    X, start + i, old, label[i], weight, scale, weight_scale, low_scale, two_limbs,
-                    sums, sums_low, weights, weights_low,
-                )  # fmt: skip
+                old[i] = labels[start + i] if mode == MOVED else -1
                 labels[start + i] = label[i]
+            move_rows(
+                X, rows, m, old, label, weight, scale, weight_scale, low_scale, two_limbs,
+                sums, sums_low, weights, weights_low,
+            )  # fmt: skip
 
 
-def _move_row(  # type: ignore[no-untyped-def]
-    X, i, old, new, weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low
+def _move_rows(  # type: ignore[no-untyped-def]
+    X, rows, m, old, new, weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low
 ):  # fmt: skip
-    """Take row i out of the sums of cluster `old` (-1: of none) and add it to those of `new`."""
-    w = 1.0
-    high = np.int64(1)
-    low = np.int64(0)
-    if weight.size > 0:
-        w = weight[i]
-        y = w * weight_scale
-        high = np.int64(np.rint(y))
-        low = np.int64(np.rint((y - np.rint(y)) * low_scale))
-        weights_low[new] += low
-        if old >= 0:
-            weights_low[old] -= low
-    weights[new] += high
-    add_row(sums, sums_low, new, X, i, w, scale, low_scale, two_limbs, 1)
-    if old >= 0:
-        weights[old] -= high
-        add_row(sums, sums_low, old, X, i, w, scale, low_scale, two_limbs, -1)
+    """Take each of the first m rows out of the sums of its old cluster (-1: of none) and add it to the new one's."""
+    n_features = X.shape[1]
+    for i in range(m):
+        a, b, row = old[i], new[i], rows[i]
+        if a == b:
+            continue
+        w = 1.0
+        high = np.int64(1)
+        if weight.size > 0:
+            w = weight[row]
+            y = w * weight_scale
+            high = np.int64(np.rint(y))
+            low = np.int64(np.rint((y - np.rint(y)) * low_scale))
+            weights_low[b] += low
+            if a >= 0:
+                weights_low[a] -= low
+        weights[b] += high
+        if a >= 0:
+            weights[a] -= high
+        if two_limbs:
+            for j in range(n_features):
+                y = w * np.float64(X[row, j]) * scale[j]
+                limb = np.rint(y)
+                high = np.int64(limb)
+                low = np.int64(np.rint((y - limb) * low_scale))
+                sums[b, j] += high
+                sums_low[b, j] += low
+                if a >= 0:
+                    sums[a, j] -= high
+                    sums_low[a, j] -= low
+        elif a >= 0:
+            for j in range(n_features):
+                high = np.int64(np.rint(w * np.float64(X[row, j]) * scale[j]))
+                sums[b, j] += high
+                sums[a, j] -= high
+        else:
+            for j in range(n_features):
+                sums[b, j] += np.int64(np.rint(w * np.float64(X[row, j]) * scale[j]))
 
 
-move_row = compiled(_move_row)
+move_rows = compiled(_move_rows)
 half_norms = compiled(_half_norms)
 pack_groups = compiled(_pack_groups)
 pack_blocks = compiled(_pack_blocks)
