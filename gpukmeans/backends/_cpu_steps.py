@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import exact
-from ..exact import Encoding, Float64Array, FloatArray, Int64Array
+from ..exact import Encoding, Float64Array, Int64Array
 from . import _numba_assign, _threads
+from ._cpu_centers import Packed, pack, pack_groups
+from ._cpu_pruning import PACKED, Pruning, Tiles
+from ._numba_assign import LABELS, MOVED, REBUILD
 from ._numba_compiler import NO_WEIGHT, weights_of
-from ._simd import BLOCKS, GROUPS, LANES, TILE
+from ._simd import TILE
 from .base import Backend, Partial, Rows
 
 REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: one addition a row instead of two
 
+_MATRIX, _VECTOR = np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64)
+_NO_SUMS = (NO_WEIGHT, NO_WEIGHT, 0.0, 0.0, False, _MATRIX, _MATRIX, _VECTOR, _VECTOR)
 
-class _Sums:
-    """Running sums of one block, one array a worker; rows are moved between clusters, never summed again."""
 
-    def __init__(self, n_clusters: int, n_features: int, two_limbs: bool) -> None:
+class _Running:
+    """What a block keeps between the passes of a fit: sums, one array a worker, and the state of the pruning.
+
+    Rows are moved between clusters, never summed again.
+    """
+
+    def __init__(self, rows: Rows, n_clusters: int, encoding: Encoding, n_workers: int) -> None:
+        n_features = rows.data.shape[1]
+        self.encoding, self.weight = encoding, weights_of(rows)
         self.shape = (n_clusters, n_features)
-        self.low_shape = self.shape if two_limbs else (n_clusters, 0)
+        self.low_shape = self.shape if encoding.two_limbs else (n_clusters, 0)
         self.parts: list[tuple[Int64Array, Int64Array, Int64Array, Int64Array]] = []
         self.moved_share = 1.0
+        in_memory = isinstance(rows.data, np.ndarray)  # the rows of a sparse block are not
+        self.pruning = Pruning(rows.n_samples if in_memory else 0, n_features, n_clusters, n_workers)
 
-    def for_workers(self, n_workers: int) -> None:
+    def arguments(self, n_workers: int) -> list[tuple[Any, ...]]:
+        """For each worker what the kernels need to add rows up."""
         k = self.shape[0]
         while len(self.parts) < n_workers:
             shapes = (self.shape, self.low_shape, (k,), (k,))
             sums, sums_low, weights, weights_low = (np.zeros(shape, dtype=np.int64) for shape in shapes)
             self.parts.append((sums, sums_low, weights, weights_low))
+        code = self.encoding
+        first = (
+            self.weight,
+            code.features.scale,
+            float(code.weights.scale[0]),
+            code.features.low_scale,
+            code.two_limbs,
+        )
+        return [(*first, *part) for part in self.parts[:n_workers]]
 
     def clear(self) -> None:
         for part in self.parts:
@@ -46,71 +67,22 @@ class _Sums:
         return result
 
 
-class Packed(NamedTuple):
-    """Centers as the fast pass wants them: what `_numba_assign.assign` takes."""
-
-    shift: FloatArray
-    groups: NDArray[np.float32]
-    blocks: NDArray[np.float32]
-    half: NDArray[np.float32]
-    bound: NDArray[np.float32]
-
-
-def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
-    """Pack the centers for rows of the given dtype, in the form that `features_in_lanes` chooses."""
-    k, d = centers.shape
-    # any shift gives the same labels; this one keeps the scores small
-    shift = np.zeros(max(d, LANES), dtype=dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        shift[:d] = centers.mean(axis=0)
-    in_lanes = features_in_lanes(d, k)
-    width = best_width(k, BLOCKS if in_lanes else GROUPS)
-    n_parts = -(-k // width)
-    half = np.full(n_parts * width, np.inf, dtype=np.float32)
-    norm, _ = _numba_assign.half_norms(centers, shift, half)
-    if in_lanes:
-        n_chunks = -(-d // LANES)
-        groups = np.zeros((0, 0, 0), dtype=np.float32)
-        blocks = np.zeros((n_parts, n_chunks, width, LANES), dtype=np.float32)
-        _numba_assign.pack_blocks(centers, shift, blocks)
-        # one lane, the tree over the lanes, the half norm
-        bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
-    else:
-        blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
-        groups = np.zeros((n_parts, d, width), dtype=np.float32)
-        _numba_assign.pack_groups(centers, np.arange(k), shift, groups)
-        bound = exact.score_bound(d, norm, chain=exact.CHAIN)
-    if precision == "exact":
-        bound32 = np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
-    else:
-        bound32 = np.array([-np.inf, 0, 0], dtype=np.float32)  # every row passes
-    return Packed(shift, groups, blocks, half, bound32)
-
-
-def features_in_lanes(n_features: int, n_clusters: int) -> bool:
-    """Whether rows are scored in place, features in the lanes: where transposing them would cost more (measured)."""
-    return n_features >= max(LANES, 32) and n_clusters <= 8 + n_features // 32
-
-
-def best_width(n_clusters: int, widths: tuple[int, ...]) -> int:
-    """Centers side by side in registers: what wastes the least on padding (4 cost 6 % more a center than 6)."""
-    return min(widths, key=lambda width: -(-n_clusters // width) * width * (1 + 0.03 * (6 - width)))
-
-
 class Steps(Backend):
     """Verbs of the loop."""
 
     def assign(self, rows: Rows, centers: Float64Array) -> int:
-        return self._assign(rows, centers, None, None, _numba_assign.LABELS)[1]
+        return self._renew(rows, centers, rows.running, LABELS)[1]
 
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
-        n_clusters, n_features = centers.shape
         running = rows.running
         if running is None:
-            running = rows.running = _Sums(n_clusters, n_features, encoding.two_limbs)
-        mode = _numba_assign.REBUILD if running.moved_share > REBUILD_SHARE else _numba_assign.MOVED
-        moved, rechecked = self._assign(rows, centers, encoding, running, mode)
-        running.moved_share = moved / rows.n_samples
+            n_workers = _threads.n_workers(rows.n_samples, centers.size)
+            running = rows.running = _Running(rows, len(centers), encoding, n_workers)
+        is_first = not running.parts
+        mode = REBUILD if running.moved_share > REBUILD_SHARE else MOVED
+        moved, rechecked = self._renew(rows, centers, running, mode)
+        # all rows "move" in the first pass; that says nothing of the second
+        running.moved_share = 0.0 if is_first else moved / rows.n_samples
         return Partial(
             running.total(0),
             running.total(1) if encoding.two_limbs else None,
@@ -120,32 +92,48 @@ class Steps(Backend):
             rechecked,
         )
 
-    def _assign(
-        self, rows: Rows, centers: Float64Array, encoding: Encoding | None, sums: _Sums | None, mode: int
-    ) -> tuple[int, int]:
+    def _renew(self, rows: Rows, centers: Float64Array, running: _Running | None, mode: int) -> tuple[int, int]:
+        """Renew the labels, and the sums as `mode` says; returns how many rows moved and were rechecked."""
         X = rows.dense()
-        n, d = X.shape
-        packed = pack(centers, X.dtype, self.precision)
-        workers = _threads.n_workers(n, d * len(centers))
-        counts = np.zeros((workers, 16), dtype=np.int64)  # a cache line apart
-        if encoding is None or sums is None:
-            matrix, vector = np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64)
-            parts = [(matrix, matrix, vector, vector)] * workers
-            scale, weight_scale, low_scale, two_limbs = NO_WEIGHT, 0.0, 0.0, False
+        n_workers = _threads.n_workers(len(X), centers.size)
+        sums = [_NO_SUMS] * n_workers if running is None or mode == LABELS else running.arguments(n_workers)
+        if running is None:
+            moved, rechecked = _dense(X, rows, centers, pack(centers, X.dtype, self.precision), mode, sums)
+            return moved, rechecked
+
+        def in_tiles(tiles: Tiles, *, keep: bool = False) -> Int64Array | None:
+            packed = pack_groups(centers, tiles.center_at, PACKED, tiles.width, X.dtype, self.precision)
+            # of equal centers all but the first are left out of the scores, which is no bound for where they go
+            if packed.n_equal or not np.isfinite(packed.bound[0]):
+                return None
+            return tiles.assign(X, rows.labels, centers, packed, sums, keep=keep)
+
+        pruning = running.pruning
+        tiles = pruning.before(rows, centers, in_tiles) if mode == MOVED else pruning.tiles if mode == LABELS else None
+        counts = in_tiles(tiles, keep=True) if tiles is not None else None
+        if counts is None:
+            pruning.forget()
+            if mode == REBUILD:
+                running.clear()
+            moved, rechecked = _dense(X, rows, centers, pack(centers, X.dtype, self.precision), mode, sums)
         else:
-            sums.for_workers(workers)
-            if mode == _numba_assign.REBUILD:
-                sums.clear()
-            parts = sums.parts
-            scale, low_scale = encoding.features.scale, encoding.features.low_scale
-            weight_scale, two_limbs = float(encoding.weights.scale[0]), encoding.two_limbs
-        weight = weights_of(rows)
+            moved, rechecked = int(counts[0]), int(counts[1])
+        if mode != LABELS:
+            pruning.after(rows, centers, moved / len(X), counts, in_tiles)
+        return moved, rechecked
 
-        def task(worker: int, low: int, high: int) -> None:
-            _numba_assign.assign(
-                X, low, high, rows.labels, weight, centers, *packed,
-                mode, scale, weight_scale, low_scale, two_limbs, *parts[worker], counts[worker],
-            )  # fmt: skip
 
-        _threads.run(task, n, workers, multiple=TILE)
-        return int(counts[:, 0].sum()), int(counts[:, 1].sum())
+def _dense(
+    X: Any, rows: Rows, centers: Float64Array, packed: Packed, mode: int, sums: list[tuple[Any, ...]]
+) -> tuple[int, int]:
+    """Compare every row with every center."""
+    counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
+
+    def task(worker: int, low: int, high: int) -> None:
+        _numba_assign.assign(
+            X, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half, packed.bound,
+            mode, *sums[worker], counts[worker],
+        )  # fmt: skip
+
+    _threads.run(task, len(X), len(sums), multiple=TILE)
+    return int(counts[:, 0].sum()), int(counts[:, 1].sum())

@@ -196,21 +196,17 @@ def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
         norm[i] = np.sqrt(norm[i]) * inflate + tiny
 
 
-def _score_groups(tile, packed, half, first, n_groups, best, label, second):  # type: ignore[no-untyped-def]
-    """Best and second best score of each row of the tile among `n_groups` groups of centers from `first` on."""
-    n_features, width = packed.shape[1:]
-    centers = packed[first:].ctypes.data
-    halves = half[first * width :].ctypes.data
-    x, b, p, s = tile.ctypes.data, best.ctypes.data, label.ctypes.data, second.ctypes.data
+def _score_groups(tile, centers, half, best, label, second, n_features, n_groups, width):  # type: ignore[no-untyped-def]
+    """Best and second best score of each row of the tile among groups of `width` centers. All arrays by address."""
     if n_features > 2 * CHAIN:
         if width == 6:
-            _score6_chained(x, centers, halves, b, p, s, n_features, n_groups)
+            _score6_chained(tile, centers, half, best, label, second, n_features, n_groups)
         else:
-            _score4_chained(x, centers, halves, b, p, s, n_features, n_groups)
+            _score4_chained(tile, centers, half, best, label, second, n_features, n_groups)
     elif width == 6:
-        _score6(x, centers, halves, b, p, s, n_features, n_groups)
+        _score6(tile, centers, half, best, label, second, n_features, n_groups)
     else:
-        _score4(x, centers, halves, b, p, s, n_features, n_groups)
+        _score4(tile, centers, half, best, label, second, n_features, n_groups)
 
 
 def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
@@ -254,8 +250,8 @@ score_blocks = compiled(_score_blocks)
 
 # ------------------------------------------------------------------------------------------------ assign
 def _assign(  # type: ignore[no-untyped-def]
-    X, low, high, labels, weight, centers, shift, groups, blocks, half, bound,
-    mode, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
+    X, low, high, labels, centers, shift, groups, blocks, half, bound, mode,
+    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
@@ -283,7 +279,10 @@ def _assign(  # type: ignore[no-untyped-def]
             score_blocks(X, rows, address, shift, blocks, half, scores, norm, best, label, second)
         else:
             load_tile(X, rows, address, shift, tile, norm)
-            score_groups(tile, groups, half, 0, groups.shape[0], best, label, second)
+            score_groups(
+                tile.ctypes.data, groups.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
+                second.ctypes.data, n_features, groups.shape[0], groups.shape[2],
+            )  # fmt: skip
         is_open = np.int32(0)
         for i in range(TILE):
             v = norm[i]

@@ -1,0 +1,106 @@
+"""Centers as the fast pass of the CPU wants them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import exact
+from ..exact import Float64Array, FloatArray
+from . import _numba_assign
+from ._simd import BLOCKS, GROUPS, LANES
+
+
+class Packed(NamedTuple):
+    """Centers as float32, minus a shift, with the bound of their scores.
+
+    Attributes
+    ----------
+    shift : ndarray in the dtype of X, shape (max(n_features, LANES),)
+    groups : ndarray of float32, shape (n_groups, n_features, width)
+        For rows in the lanes; empty if `blocks` is not.
+    blocks : ndarray of float32, shape (n_blocks, n_chunks, width, LANES)
+        For features in the lanes.
+    half : ndarray of float32
+        Half the squared norm of each center; infinite for padding and for all but the first of equal centers.
+    bound : ndarray of float32, shape (3,)
+        `exact.score_bound`, rounded up.
+    norm : float32
+        At least the norm of every center.
+    n_equal : int
+        Centers that equal one before.
+    """
+
+    shift: FloatArray
+    groups: NDArray[np.float32]
+    blocks: NDArray[np.float32]
+    half: NDArray[np.float32]
+    bound: NDArray[np.float32]
+    norm: np.float32
+    n_equal: int
+
+
+def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
+    """Pack the centers for a dense pass over rows of the given dtype, in the form that `features_in_lanes` chooses."""
+    k, d = centers.shape
+    if not features_in_lanes(d, k):
+        return pack_groups(centers, np.arange(k, dtype=np.int32), best_width(k, GROUPS), k, dtype, precision)
+    shift = _shift(centers, dtype)
+    width = best_width(k, BLOCKS)
+    n_blocks, n_chunks = -(-k // width), -(-d // LANES)
+    half = np.full(n_blocks * width, np.inf, dtype=np.float32)
+    norm, n_equal = _numba_assign.half_norms(centers, shift, half)
+    blocks = np.zeros((n_blocks, n_chunks, width, LANES), dtype=np.float32)
+    _numba_assign.pack_blocks(centers, shift, blocks)
+    # one lane, the tree over the lanes, the half norm
+    bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
+    return Packed(shift, np.zeros((0, 0, 0), np.float32), blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+
+
+def pack_groups(
+    centers: Float64Array, order: NDArray[np.int32], width: int, multiple: int, dtype: np.dtype[Any], precision: str
+) -> Packed:
+    """Pack the centers in the given order, `width` side by side, padded to a multiple of `multiple` centers."""
+    k, d = centers.shape
+    shift = _shift(centers, dtype)
+    n_groups = -(-(-(-k // multiple) * multiple) // width)
+    half = np.full(n_groups * width, np.inf, dtype=np.float32)
+    norm, n_equal = _numba_assign.half_norms(centers, shift, half)
+    half[:k] = half[order]
+    groups = np.zeros((n_groups, d, width), dtype=np.float32)
+    _numba_assign.pack_groups(centers, order, shift, groups)
+    bound = exact.score_bound(d, norm, chain=exact.CHAIN)
+    blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
+    return Packed(shift, groups, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+
+
+def features_in_lanes(n_features: int, n_clusters: int) -> bool:
+    """Whether rows are scored in place, features in the lanes: where transposing them would cost more (measured)."""
+    return n_features >= max(LANES, 32) and n_clusters <= 8 + n_features // 32
+
+
+def best_width(n_clusters: int, widths: tuple[int, ...]) -> int:
+    """Centers side by side in registers: what wastes the least on padding (4 cost 6 % more a center than 6)."""
+    return min(widths, key=lambda width: -(-n_clusters // width) * width * (1 + 0.03 * (6 - width)))
+
+
+def _shift(centers: Float64Array, dtype: np.dtype[Any]) -> FloatArray:
+    # any shift gives the same labels; this one keeps the scores small
+    shift = np.zeros(max(centers.shape[1], LANES), dtype=dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift[: centers.shape[1]] = centers.mean(axis=0)
+    return shift
+
+
+def _rounded(bound: exact.ScoreBound, precision: str) -> NDArray[np.float32]:
+    if precision != "exact":
+        return np.array([-np.inf, 0, 0], dtype=np.float32)  # every row passes
+    with np.errstate(over="ignore"):
+        return np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
+
+
+def _up(norm: float) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(np.nextafter(np.float32(norm), np.float32(np.inf)))

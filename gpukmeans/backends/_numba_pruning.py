@@ -1,0 +1,209 @@
+"""Compiled kernels of the pruned assignment: tiles of rows whose labels provably stay are not read.
+
+Rows lie in tiles of rows of the same cluster, centers in groups of neighbours. With a reference distance a_i kept for
+each row (its *anchor*), two numbers say all that is known of a tile:
+
+    offset      >= u_i - a_i       for each row, where u_i is at least the distance to its own center
+    slack[g]    <= l_ig - a_i      for each row, where l_ig is at most the distance to every other center of group g
+
+so a group whose slack exceeds the offset holds no center that is as near as the own one, for any row of the tile.
+When centers move, the offset grows by the largest move of an own center and the slack shrinks by the largest move of
+the group (kept as a running sum for each group, `cum`, so that no tile need be touched).
+
+Every number is rounded outward: MARGIN covers a few float32 roundings of a sum, relative to the sizes of its terms;
+the error of a squared distance made from a score is in `_prepare_errors`. A NaN leaves a group open.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._numba_assign import load_tile, move_rows, recheck, score_groups
+from ._numba_compiler import compiled
+from ._simd import LANES, TILE
+from ._simd_bounds import MARGIN as _MARGIN
+from ._simd_bounds import excess as excess_of
+from ._simd_bounds import merge
+from ._simd_bounds import slack as slack_of
+
+MARGIN = np.float32(_MARGIN)
+
+
+def _sort_rows(labels, rank, n_ranks, stride, order):  # type: ignore[no-untyped-def]
+    """Fill `order` with every `stride`-th row, sorted by the rank of its label (-1: left out); returns how many."""
+    ends = np.zeros(n_ranks + 1, np.int64)
+    for i in range(0, labels.size, stride):
+        ends[rank[labels[i]] + 1] += 1
+    ends[0] = 0
+    for r in range(n_ranks):
+        ends[r + 1] += ends[r]
+    for i in range(0, labels.size, stride):
+        r = rank[labels[i]]
+        if r >= 0:
+            order[ends[r]] = i
+            ends[r] += 1
+    return ends[n_ranks - 1]
+
+
+def _prepare_errors(norm, bound, n_features, centers_norm, threshold, error):  # type: ignore[no-untyped-def]
+    """What two scores of a row may be wrong by (`threshold`), and a squared distance made of one (`error`).
+
+    The squared distance is ``2 score + v v`` with v the upper bound of |x'|. Twice a score is wrong by the threshold;
+    v v by what v was rounded up by, (3 d + 30) 2**-24 of itself and twice v times what stands for squares that
+    vanish; adding the terms, none of which exceeds 2 (v v + cmax cmax), by a few units in the last place.
+    """
+    relative = np.float32((2 * n_features + 40) * 2.0**-23)
+    vanished = np.float32(2.0**-58 * np.sqrt(np.float64(n_features)))
+    top = centers_norm * centers_norm
+    for i in range(TILE):
+        v = norm[i]
+        threshold[i] = bound[0] + v * (bound[1] + bound[2] * v)
+        error[i] = threshold[i] + (v * v + top) * relative + v * vanished
+
+
+sort_rows = compiled(_sort_rows)
+prepare_errors = compiled(_prepare_errors)
+
+
+def _assign_pruned(  # type: ignore[no-untyped-def]
+    X, first, last, order, own, common, anchor, slack, offset, fresh, labels, keep,
+    centers, shift, groups, half, bound, centers_norm, parts, center_at, position_of, group_of, cum, drift,
+    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
+):  # fmt: skip
+    """As `assign`, for tiles first..last of `order`; `fresh`: nothing is known of the tiles yet.
+
+    order: row of each place; own: its label; common: label of all rows of a tile, or -1; anchor: as above; slack: (n_tiles, n_groups); offset: (n_tiles,).
+    groups: the packed centers in the order `center_at` (a place to its center; `position_of` is its inverse), `parts`
+    packed groups to a group. drift: how far each center moved. counts: (moved, rechecked, groups scored, tiles read).
+    keep: labels and sums are brought up to date; else only what is kept here (a trial).
+    """
+    n_features = X.shape[1]
+    n_groups = slack.shape[1]
+    width = groups.shape[2] * parts
+    tile = np.zeros((max(n_features, LANES), TILE), np.float32)
+    rows = np.empty(TILE, np.int64)
+    address = np.empty(TILE, np.int64)
+    norm = np.empty(TILE, np.float32)
+    threshold = np.empty(TILE, np.float32)
+    error = np.empty(TILE, np.float32)
+    u = np.empty(TILE, np.float32)
+    best = np.empty(TILE, np.float32)
+    second = np.empty(TILE, np.float32)
+    label = np.empty(TILE, np.int32)
+    old = np.empty(TILE, np.int32)
+    a = np.empty(TILE, np.float32)
+    group_best = np.empty((n_groups, TILE), np.float32)
+    group_second = np.empty((n_groups, TILE), np.float32)
+    group_label = np.empty((n_groups, TILE), np.int32)
+    scored = np.empty(n_groups, np.int64)
+    is_own = np.empty(n_groups, np.bool_)
+    for t in range(first, last):
+        start = t * TILE
+        m = min(TILE, order.size - start)
+        the_own = common[t]
+        moved_by = drift[max(the_own, 0)]
+        if the_own < 0:
+            moved_by = np.float32(0)
+            for i in range(m):
+                step = drift[own[start + i]]
+                moved_by = step if step > moved_by else moved_by
+        top = offset[t] + moved_by + (abs(offset[t]) + moved_by) * MARGIN
+        if not fresh:
+            is_open = np.int32(0)
+            for g in range(n_groups):
+                gap = slack[t, g] - cum[g] - (abs(slack[t, g]) + cum[g]) * MARGIN
+                is_open |= np.int32(0) if gap > top else np.int32(1)
+            if not is_open:
+                offset[t] = top
+                continue
+        counts[3] += 1
+        for i in range(m):
+            rows[i] = order[start + i]
+            a[i] = anchor[start + i]
+        for i in range(m, TILE):  # the last row fills the last tile
+            rows[i] = rows[m - 1]
+            a[i] = a[m - 1]
+        load_tile(X, rows, address, shift, tile, norm)
+        prepare_errors(norm, bound, n_features, centers_norm, threshold, error)
+        best[:] = np.inf
+        second[:] = np.inf
+        label[:] = 0
+        is_own[:] = fresh
+        if the_own >= 0:
+            is_own[group_of[the_own]] = True
+        else:
+            for i in range(m):
+                is_own[group_of[own[start + i]]] = True
+        n_scored = 0
+        for others in range(2):
+            for g in range(n_groups):
+                if is_own[g] == (others == 1):
+                    continue
+                if others == 1:
+                    gap = slack[t, g] - cum[g] - (abs(slack[t, g]) + cum[g]) * MARGIN
+                    if gap > top:
+                        continue
+                b, s, p = group_best[n_scored], group_second[n_scored], group_label[n_scored]
+                score_groups(
+                    tile.ctypes.data, groups[g * parts :].ctypes.data, half[g * width :].ctypes.data, b.ctypes.data,
+                    p.ctypes.data, s.ctypes.data, n_features, parts, groups.shape[2],
+                )  # fmt: skip
+                merge(
+                    b.ctypes.data, s.ctypes.data, p.ctypes.data, g * width, best.ctypes.data, second.ctypes.data,
+                    label.ctypes.data,
+                )  # fmt: skip
+                scored[n_scored] = g
+                n_scored += 1
+                if others == 1:
+                    top = excess_of(best.ctypes.data, norm.ctypes.data, error.ctypes.data, a.ctypes.data, u.ctypes.data)
+            if others == 0:
+                top = excess_of(best.ctypes.data, norm.ctypes.data, error.ctypes.data, a.ctypes.data, u.ctypes.data)
+        counts[2] += n_scored
+        is_open = np.int32(0)
+        for i in range(TILE):
+            is_open |= np.int32(0) if second[i] - best[i] > threshold[i] else np.int32(1)
+        if is_open:
+            for i in range(TILE):
+                if not (second[i] - best[i] > threshold[i]):
+                    label[i] = position_of[recheck(X[rows[i]], centers)]
+                    counts[1] += i < m
+        # the anchors move to where the rows are now: what was not scored pays for it, what was is exact again
+        for g in range(n_groups):
+            slack[t, g] = slack[t, g] - top - (abs(slack[t, g]) + abs(top)) * MARGIN
+        for i in range(m):
+            anchor[start + i] = u[i]
+        offset[t] = 0
+        for q in range(n_scored):
+            g = scored[q]
+            low = slack_of(
+                group_best[q].ctypes.data, group_second[q].ctypes.data, group_label[q].ctypes.data, label.ctypes.data,
+                norm.ctypes.data, error.ctypes.data, u.ctypes.data,
+            )  # fmt: skip
+            slack[t, g] = low + cum[g] - (abs(low) + cum[g]) * MARGIN
+        is_mixed = np.int32(0)
+        for i in range(TILE):
+            is_mixed |= label[i] ^ label[0]
+        before = the_own
+        the_own = np.int32(-1) if is_mixed else center_at[label[0]]
+        common[t] = the_own
+        if before >= 0 and before == the_own:
+            continue
+        moved = 0
+        for i in range(m):
+            new = center_at[label[i]]
+            label[i] = new
+            old[i] = own[start + i]
+            if new != old[i]:
+                moved += 1
+                own[start + i] = new
+                if keep:
+                    labels[rows[i]] = new
+        counts[0] += moved
+        if keep and moved and sums.size:
+            move_rows(
+                X, rows, m, old, label, weight, scale, weight_scale, low_scale, two_limbs,
+                sums, sums_low, weights, weights_low,
+            )  # fmt: skip
+
+
+assign_pruned = compiled(_assign_pruned)
