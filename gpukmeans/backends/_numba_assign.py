@@ -160,16 +160,17 @@ def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-un
 pack_narrow = compiled(_pack_narrow)
 
 
-def _load_tile(X, rows, address, shift, tile, norm):  # type: ignore[no-untyped-def]
-    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch."""
+def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
+    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
+
+    in_order: the rows follow each other in memory.
+    """
     n_samples, n_features = X.shape
-    step = X.strides[0]
-    last = 0
-    in_order = True
+    base, step = X.ctypes.data, X.strides[0]
+    last = np.int64(0)
     for i in range(TILE):
-        address[i] = X.ctypes.data + rows[i] * step
+        address[i] = base + rows[i] * step
         last = max(last, rows[i])
-        in_order &= rows[i] == rows[0] + i
     if in_order and 2 <= n_features <= 4:
         pack_narrow(address[0], X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
     elif n_features >= LANES or last + LANES <= n_samples:  # LANES values of every row can be read
@@ -274,11 +275,11 @@ def _assign(  # type: ignore[no-untyped-def]
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
         for i in range(TILE):
-            rows[i] = start + min(i, m - 1)
+            rows[i] = min(start + i, high - 1)  # the last row fills the last tile
         if in_blocks:
             score_blocks(X, rows, address, shift, blocks, half, scores, norm, best, label, second)
         else:
-            load_tile(X, rows, address, shift, tile, norm)
+            load_tile(X, rows, m == TILE, address, shift, tile, norm)
             score_groups(
                 tile.ctypes.data, groups.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
                 second.ctypes.data, n_features, groups.shape[0], groups.shape[2],

@@ -123,7 +123,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         for i in range(m, TILE):  # the last row fills the last tile
             rows[i] = rows[m - 1]
             a[i] = a[m - 1]
-        load_tile(X, rows, address, shift, tile, norm)
+        load_tile(X, rows, False, address, shift, tile, norm)
         prepare_errors(norm, bound, n_features, centers_norm, threshold, error)
         best[:] = np.inf
         second[:] = np.inf
