@@ -72,9 +72,10 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """As `assign`, for tiles first..last of `order`; `fresh`: nothing is known of the tiles yet.
 
-    order: row of each place; own: its label; common: label of all rows of a tile, or -1; anchor: as above; slack: (n_tiles, n_groups); offset: (n_tiles,).
-    groups: the packed centers in the order `center_at` (a place to its center; `position_of` is its inverse), `parts`
-    packed groups to a group. drift: how far each center moved. counts: (moved, rechecked, groups scored, tiles read).
+    order: row of each place; own: its label; common: label of all rows of a tile, or -1; anchor: as above;
+    slack: (n_tiles, n_groups); offset: (n_tiles,). groups: the packed centers in the order `center_at` (a place to its
+    center; `position_of` is its inverse), `parts` packed
+    groups to a group. drift: how far each center moved. counts: (moved, rechecked, groups scored, tiles read).
     keep: labels and sums are brought up to date; else only what is kept here (a trial).
     """
     n_features = X.shape[1]
