@@ -50,6 +50,13 @@ def weaken(monkeypatch, factor=1.0, without=()):
     monkeypatch.setattr(exact, "score_bound", scaled_bound)
 
 
+def score_in_chains(monkeypatch):
+    """Keep the CPU from adding up lane by lane: most attacks are made for the longer chain of features."""
+    from gpukmeans.backends import _cpu_centers
+
+    monkeypatch.setattr(_cpu_centers, "features_in_lanes", lambda n_features, n_clusters: False)
+
+
 def chain_positions(n_features):
     """Features after the first whose roundings all meet the large partial sum; see exact.CHAIN."""
     if n_features <= 2 * exact.CHAIN:
@@ -57,12 +64,19 @@ def chain_positions(n_features):
     return np.concatenate([np.arange(1, exact.CHAIN), np.arange(exact.CHAIN, n_features, exact.CHAIN)])
 
 
-def product_attack(n_features, share):
+def lane_positions(n_features):
+    """Features that are added up in the lane of the first one, where the features lie in the lanes."""
+    from gpukmeans.backends._simd import LANES
+
+    return np.arange(LANES, n_features, LANES)
+
+
+def product_attack(n_features, share, positions=None):
     """Every rounding of x'.c' goes the wrong way: one large product, then products just below half an ulp.
 
     Center 1 is nearer than center 0 by (1 - share) of what its small products are worth; the pass loses them all.
     """
-    positions = chain_positions(n_features)
+    positions = chain_positions(n_features) if positions is None else positions
     far, t = 8.0, np.float32(2.0**-10)
     q = np.float32(0.98 * U / t)
     gap = share * 2 * len(positions) * 0.98 * U
@@ -135,20 +149,31 @@ def test_no_attack_gives_a_wrong_label(backend, term, attack):
 
 @pytest.mark.parametrize(("term", "attack"), CASES)
 def test_without_its_term_the_attack_gives_wrong_labels(numba_backend, monkeypatch, term, attack):
+    score_in_chains(monkeypatch)
     weaken(monkeypatch, without=[term])
     assert attack.n_wrong(numba_backend) > 100
 
 
 @pytest.mark.parametrize(("term", "attack"), [case for case in CASES if "chain" in case.values[0]])
 def test_with_half_the_bound_the_attack_gives_wrong_labels(numba_backend, monkeypatch, term, attack):
+    score_in_chains(monkeypatch)
     weaken(monkeypatch, factor=0.5)
     assert attack.n_wrong(numba_backend) > 100
 
 
 @pytest.mark.parametrize("n_features", [128, 256, 300, 784])
 def test_with_seven_tenths_of_the_bound_long_chains_give_wrong_labels(numba_backend, monkeypatch, n_features):
+    score_in_chains(monkeypatch)
     weaken(monkeypatch, factor=0.7)
     assert product_attack(n_features, 0.85).n_wrong(numba_backend) > 100
+
+
+@pytest.mark.parametrize("n_features", [1568, 3000])
+def test_with_seven_tenths_of_the_bound_long_lanes_give_wrong_labels(numba_backend, monkeypatch, n_features):
+    attack = product_attack(n_features, 0.9, lane_positions(n_features))
+    assert attack.n_wrong(numba_backend) == 0
+    weaken(monkeypatch, factor=0.7)
+    assert attack.n_wrong(numba_backend) > 100
 
 
 def test_the_constant_part_of_the_rounding_of_d_is_far_below_what_an_attack_could_show():
