@@ -203,7 +203,7 @@ class Pruning:
                 self.tiles = None
         elif self.is_worth_it and self.rule.tries(moved_share):
             self.trial = Tiles(rows.labels, centers, only_some=True)
-            if run(self.trial) is None:
+            if self.trial.n_tiles == 0 or run(self.trial) is None:
                 self.trial = None
 
     def forget(self) -> None:
