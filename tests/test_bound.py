@@ -66,7 +66,7 @@ def chain_positions(n_features):
 
 def lane_positions(n_features):
     """Features that are added up in the lane of the first one, where the features lie in the lanes."""
-    from gpukmeans.backends._simd import LANES
+    from gpukmeans.backends._layout import LANES
 
     return np.arange(LANES, n_features, LANES)
 

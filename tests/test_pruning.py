@@ -160,7 +160,7 @@ def test_without_all_of_the_drift_labels_are_wrong(monkeypatch, pruning, share, 
 
 
 def tile_of(values):
-    from gpukmeans.backends._simd import TILE
+    from gpukmeans.backends._layout import TILE
 
     return np.resize(np.asarray(values, dtype=np.float32), TILE)
 
@@ -285,7 +285,7 @@ def dtype_eps(dtype):
 
 
 def tile_size():
-    from gpukmeans.backends._simd import TILE
+    from gpukmeans.backends._layout import TILE
 
     return TILE
 

@@ -9,40 +9,69 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
+    import logging
     from unittest import mock
 
+    import numba.extending
     import numpy as np
     from llvmlite import binding
 
     import naive
     from gpukmeans import KMeans
 
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("gpukmeans").addHandler(handler)
+    intrinsic = (lambda function: function) if {plain!r} else numba.extending.intrinsic  # one that does not compile
     with mock.patch.object(binding, "get_host_cpu_features", lambda: {features!r}):  # taken for this processor
-        from gpukmeans.backends import _simd
+        from gpukmeans.backends import _layout
+    with mock.patch.object(numba.extending, "intrinsic", intrinsic):
+        from gpukmeans.backends import _cpu_pruning, _tiles
 
-    assert (_simd.LANES, _simd.VECTORS) == {layout!r}
+    assert (_layout.LANES, _layout.VECTORS) == {layout!r}
+    assert _tiles.load_tile.__module__.endswith("_tiles_plain" if {plain!r} else "_tiles_simd")
+    assert any("without vector code" in message for message in said) == {plain!r}
+
+    def check(X, n_clusters):
+        X = X.astype(np.float32)
+        start = X[:n_clusters]
+        expected = naive.fit(X, start)
+        model = KMeans(n_clusters, init=start, n_init=1, backend="numba").fit(X)
+        assert np.array_equal(model.labels_, expected.labels)
+        assert np.array_equal(model.cluster_centers_, expected.centers)
+        assert (model.inertia_, model.n_iter_) == (expected.inertia, expected.n_iter)
+        assert np.array_equal(model.predict(X), model.labels_)
+
     rng = np.random.default_rng(0)
     for n_samples, n_features, n_clusters in [(1, 1, 1), (130, 2, 8), (131, 17, 7), (97, 40, 33), (70, 300, 5)]:
-        for X in (rng.normal(size=(n_samples, n_features)), rng.integers(-2, 3, (n_samples, n_features))):
-            X = X.astype(np.float32)
-            start = X[:n_clusters]
-            expected = naive.fit(X, start)
-            model = KMeans(n_clusters, init=start, n_init=1, backend="numba").fit(X)
-            assert np.array_equal(model.labels_, expected.labels)
-            assert np.array_equal(model.cluster_centers_, expected.centers)
-            assert (model.inertia_, model.n_iter_) == (expected.inertia, expected.n_iter)
-            assert np.array_equal(model.predict(X), model.labels_)
+        check(rng.normal(size=(n_samples, n_features)), n_clusters)
+        check(rng.integers(-2, 3, (n_samples, n_features)), n_clusters)
+
+    passes = []
+    _cpu_pruning.SMALLEST = 1  # prune from the second pass on, whatever it costs
+    _cpu_pruning.Rule.tries = lambda self, share: True
+    _cpu_pruning.Rule.enters = lambda self, *shares: True
+    _cpu_pruning.Rule.stays = lambda self, *shares: bool(passes.append(shares)) or True
+    for n_features in (3, 40, 300):
+        check(rng.normal(size=(500, n_features)) + 20 * rng.integers(0, 3, (500, 1)), 30)
+    assert passes
 """
 
 
 @pytest.mark.usefixtures("numba_backend")
 @pytest.mark.parametrize(
-    ("features", "layout"),
-    [({"avx512f": True}, (16, 4)), ({"avx2": True}, (8, 2)), ({"neon": True}, (4, 4))],
-    ids=["avx512", "avx2", "neon"],
+    ("features", "layout", "plain"),
+    [
+        ({"avx512f": True}, (16, 4), False),
+        ({"avx2": True}, (8, 2), False),
+        ({"neon": True}, (4, 4), False),
+        ({"avx2": True}, (8, 2), True),
+    ],
+    ids=["avx512", "avx2", "neon", "plain"],
 )
-def test_every_width_of_vectors_gives_the_bits_of_the_oracle(features, layout, tmp_path):
-    program = textwrap.dedent(PROGRAM.format(features=features, layout=layout))
+def test_every_width_of_vectors_gives_the_bits_of_the_oracle(features, layout, plain, tmp_path):
+    program = textwrap.dedent(PROGRAM.format(features=features, layout=layout, plain=plain))
     environment = {
         **os.environ,
         # compiled code is kept by the processor that it was compiled on, which is not the one pretended here

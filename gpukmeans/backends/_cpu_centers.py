@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import exact
 from ..exact import Float64Array, FloatArray
 from . import _numba_assign
-from ._simd import BLOCKS, GROUPS, LANES
+from ._layout import BLOCKS, GROUPS, LANES
 
 
 class Packed(NamedTuple):

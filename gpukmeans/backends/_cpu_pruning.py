@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ..exact import Float64Array, FloatArray, Int64Array
 from . import _numba_pruning, _threads
 from ._cpu_centers import Packed
+from ._layout import TILE
 from ._pruning_rule import Rule
-from ._simd import TILE
 from .base import Rows
 
 PACKED = 6  # centers that are packed side by side

@@ -10,9 +10,9 @@ from ..exact import Encoding, Float64Array, Int64Array
 from . import _numba_assign, _threads
 from ._cpu_centers import Packed, pack, pack_groups
 from ._cpu_pruning import PACKED, Pruning, Tiles
+from ._layout import TILE
 from ._numba_assign import LABELS, MOVED, REBUILD
 from ._numba_compiler import NO_WEIGHT, weights_of
-from ._simd import TILE
 from .base import Backend, Partial, Rows
 
 REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: one addition a row instead of two

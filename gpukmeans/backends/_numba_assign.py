@@ -9,24 +9,12 @@ import math
 
 import numpy as np
 
-from ..exact import CHAIN
+from ._layout import LANES, TILE
 from ._numba_compiler import compiled
-from ._simd import LANES, TILE, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
+from ._tiles import load_tile, score_blocks, score_groups
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
-
-
-_pack32 = make_pack_tile(double=False)
-_pack64 = make_pack_tile(double=True)
-_pack32_2, _pack32_3, _pack32_4 = (make_pack_narrow(d, double=False) for d in (2, 3, 4))
-_pack64_2, _pack64_3, _pack64_4 = (make_pack_narrow(d, double=True) for d in (2, 3, 4))
-_score6 = make_score_tile(6, chained=False)
-_score4 = make_score_tile(4, chained=False)
-_score6_chained = make_score_tile(6, chained=True)
-_score4_chained = make_score_tile(4, chained=True)
-_dot32_5, _dot32_4 = (make_dot_tile(width, double=False) for width in (5, 4))
-_dot64_5, _dot64_4 = (make_dot_tile(width, double=True) for width in (5, 4))
 
 
 # ------------------------------------------------------------------------------------------------ centers
@@ -141,114 +129,6 @@ def _recheck(x, centers):  # type: ignore[no-untyped-def]
 recheck = compiled(_recheck)
 
 
-def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-untyped-def]
-    if itemsize == 4:
-        if n_features == 2:
-            _pack32_2(rows, shift, tile)
-        elif n_features == 3:
-            _pack32_3(rows, shift, tile)
-        else:
-            _pack32_4(rows, shift, tile)
-    elif n_features == 2:
-        _pack64_2(rows, shift, tile)
-    elif n_features == 3:
-        _pack64_3(rows, shift, tile)
-    else:
-        _pack64_4(rows, shift, tile)
-
-
-pack_narrow = compiled(_pack_narrow)
-
-
-def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
-    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
-
-    in_order: the rows follow each other in memory.
-    """
-    n_samples, n_features = X.shape
-    base, step = X.ctypes.data, X.strides[0]
-    last = np.int64(0)
-    for i in range(TILE):
-        address[i] = base + rows[i] * step
-        last = max(last, rows[i])
-    if in_order and 2 <= n_features <= 4:
-        pack_narrow(address[0], X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
-    elif n_features >= LANES or last + LANES <= n_samples:  # LANES values of every row can be read
-        if X.itemsize == 8:
-            _pack64(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
-        else:
-            _pack32(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
-    else:
-        for i in range(TILE):
-            for j in range(n_features):
-                tile[j, i] = np.float32(X[rows[i], j] - shift[j])
-    norm[:] = 0
-    for j in range(n_features):
-        for i in range(TILE):
-            norm[i] += tile[j, i] * tile[j, i]
-    round_up_norms(norm, n_features)
-
-
-def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
-    """Squares of |x'|, rounded while they were added, to upper bounds of |x'|."""
-    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)
-    tiny = np.float32(2.0**-60)  # squares that vanish
-    for i in range(TILE):
-        norm[i] = np.sqrt(norm[i]) * inflate + tiny
-
-
-def _score_groups(tile, centers, half, best, label, second, n_features, n_groups, width):  # type: ignore[no-untyped-def]
-    """Best and second best score of each row of the tile among groups of `width` centers. All arrays by address."""
-    if n_features > 2 * CHAIN:
-        if width == 6:
-            _score6_chained(tile, centers, half, best, label, second, n_features, n_groups)
-        else:
-            _score4_chained(tile, centers, half, best, label, second, n_features, n_groups)
-    elif width == 6:
-        _score6(tile, centers, half, best, label, second, n_features, n_groups)
-    else:
-        _score4(tile, centers, half, best, label, second, n_features, n_groups)
-
-
-def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
-    """As `_load_tile` and `_score_groups`, with the features in the lanes and the rows in place."""
-    n_features = X.shape[1]
-    n_blocks, _, width, _ = packed.shape
-    for i in range(TILE):
-        address[i] = X.ctypes.data + rows[i] * X.strides[0]
-    a, s, c, out, v = (
-        address.ctypes.data, shift.ctypes.data, packed.ctypes.data, scores.ctypes.data, norm.ctypes.data,
-    )  # fmt: skip
-    if X.itemsize == 4:
-        if width == 5:
-            _dot32_5(a, s, c, out, v, n_features, n_blocks)
-        else:
-            _dot32_4(a, s, c, out, v, n_features, n_blocks)
-    elif width == 5:
-        _dot64_5(a, s, c, out, v, n_features, n_blocks)
-    else:
-        _dot64_4(a, s, c, out, v, n_features, n_blocks)
-    round_up_norms(norm, n_features)
-    best[:] = np.inf
-    second[:] = np.inf
-    label[:] = 0
-    for k in range(half.size):
-        h = half[k]
-        for i in range(TILE):
-            score = h + scores[k, i]
-            old = best[i]
-            loser = old if score < old else score
-            second[i] = loser if loser < second[i] else second[i]
-            label[i] = np.int32(k) if score < old else label[i]
-            best[i] = score if score < old else old
-
-
-round_up_norms = compiled(_round_up_norms)
-load_tile = compiled(_load_tile)
-score_groups = compiled(_score_groups)
-score_blocks = compiled(_score_blocks)
-
-
 # ------------------------------------------------------------------------------------------------ assign
 def _assign(  # type: ignore[no-untyped-def]
     X, low, high, labels, centers, shift, groups, blocks, half, bound, mode,
@@ -280,10 +160,7 @@ def _assign(  # type: ignore[no-untyped-def]
             score_blocks(X, rows, address, shift, blocks, half, scores, norm, best, label, second)
         else:
             load_tile(X, rows, m == TILE, address, shift, tile, norm)
-            score_groups(
-                tile.ctypes.data, groups.ctypes.data, half.ctypes.data, best.ctypes.data, label.ctypes.data,
-                second.ctypes.data, n_features, groups.shape[0], groups.shape[2],
-            )  # fmt: skip
+            score_groups(tile, groups, 0, groups.shape[0], half, best, label, second)
         is_open = np.int32(0)
         for i in range(TILE):
             v = norm[i]

@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._numba_assign import load_tile, move_rows, recheck, score_groups
+from ._layout import LANES, TILE
+from ._layout import MARGIN as _MARGIN
+from ._numba_assign import move_rows, recheck
 from ._numba_compiler import compiled
-from ._simd import LANES, TILE
-from ._simd_bounds import MARGIN as _MARGIN
-from ._simd_bounds import excess as excess_of
-from ._simd_bounds import merge
-from ._simd_bounds import slack as slack_of
+from ._tiles import excess_over, load_tile, merge_group, score_groups, slack_under
 
 MARGIN = np.float32(_MARGIN)
 
@@ -145,20 +143,14 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
                     if gap > top:
                         continue
                 b, s, p = group_best[n_scored], group_second[n_scored], group_label[n_scored]
-                score_groups(
-                    tile.ctypes.data, groups[g * parts :].ctypes.data, half[g * width :].ctypes.data, b.ctypes.data,
-                    p.ctypes.data, s.ctypes.data, n_features, parts, groups.shape[2],
-                )  # fmt: skip
-                merge(
-                    b.ctypes.data, s.ctypes.data, p.ctypes.data, g * width, best.ctypes.data, second.ctypes.data,
-                    label.ctypes.data,
-                )  # fmt: skip
+                score_groups(tile, groups, g * parts, parts, half, b, p, s)
+                merge_group(b, s, p, g * width, best, second, label)
                 scored[n_scored] = g
                 n_scored += 1
                 if others == 1:
-                    top = excess_of(best.ctypes.data, norm.ctypes.data, error.ctypes.data, a.ctypes.data, u.ctypes.data)
+                    top = excess_over(a, best, norm, error, u)
             if others == 0:
-                top = excess_of(best.ctypes.data, norm.ctypes.data, error.ctypes.data, a.ctypes.data, u.ctypes.data)
+                top = excess_over(a, best, norm, error, u)
         counts[2] += n_scored
         is_open = np.int32(0)
         for i in range(TILE):
@@ -176,10 +168,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         offset[t] = 0
         for q in range(n_scored):
             g = scored[q]
-            low = slack_of(
-                group_best[q].ctypes.data, group_second[q].ctypes.data, group_label[q].ctypes.data, label.ctypes.data,
-                norm.ctypes.data, error.ctypes.data, u.ctypes.data,
-            )  # fmt: skip
+            low = slack_under(group_best[q], group_second[q], group_label[q], label, norm, error, u)
             slack[t, g] = low + cum[g] - (abs(low) + cum[g]) * MARGIN
         is_mixed = np.int32(0)
         for i in range(TILE):

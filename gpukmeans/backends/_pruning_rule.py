@@ -5,7 +5,7 @@ Costs are cycles of a tile of rows, calibrated on one processor; only their rati
 
 from __future__ import annotations
 
-from ._simd import TILE, VECTORS
+from ._layout import TILE, VECTORS
 
 FIRST_TRY = 0.25  # share of rows that moved below which a trial is made; again each time it has halved
 PAYS_BACK_IN = 3.0  # passes in which entering must have paid for itself

@@ -15,35 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
 from ..exact import CHAIN
-
-
-def _layout(features: Any) -> tuple[int, int]:
-    """(lanes, vectors) so that `vectors` x 6 accumulators, `vectors` rows and one center fit the registers."""
-    if features.get("avx512f"):
-        return 16, 4
-    if features.get("avx2") or features.get("avx"):
-        return 8, 2
-    if features.get("neon"):
-        return 4, 4
-    return 4, 2
-
+from ._layout import LANES, TILE, VECTORS
 
 cgutils: Any = _cgutils  # untyped
-LANES, VECTORS = _layout(binding.get_host_cpu_features())
-TILE = LANES * VECTORS
-"""Rows of one tile."""
-
-GROUPS = (6, 4)
-"""Sizes of a group of centers for which kernels exist."""
-
-BLOCKS = (5, 4)
-"""Sizes of a block of centers for which kernels exist where the features lie in the lanes."""
 
 
 def make_score_tile(group: int, chained: bool) -> Callable[..., None]:

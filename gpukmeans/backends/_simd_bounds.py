@@ -14,11 +14,9 @@ from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
-from ._simd import LANES, VECTORS
+from ._layout import LANES, MARGIN, TINY, VECTORS
 
 cgutils: Any = _cgutils  # untyped
-MARGIN = 2.0**-20  # covers a few roundings of a sum of float32, relative to its terms
-TINY = 2.0**-62
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _LABELS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)

@@ -1,0 +1,36 @@
+"""What is done to a tile of rows besides vector code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._layout import TILE
+from ._numba_compiler import compiled
+
+
+def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
+    """Squares of |x'|, rounded while they were added, to upper bounds of |x'|."""
+    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)
+    tiny = np.float32(2.0**-60)  # squares that vanish
+    for i in range(TILE):
+        norm[i] = np.sqrt(norm[i]) * inflate + tiny
+
+
+def _smallest_two(scores, half, best, label, second):  # type: ignore[no-untyped-def]
+    """The two smallest of ``half[k] + scores[k]`` for each row of the tile, and the place of the smallest."""
+    best[:] = np.inf
+    second[:] = np.inf
+    label[:] = 0
+    for k in range(half.size):
+        h = half[k]
+        for i in range(TILE):
+            score = h + scores[k, i]
+            old = best[i]
+            loser = old if score < old else score
+            second[i] = loser if loser < second[i] else second[i]
+            label[i] = np.int32(k) if score < old else label[i]
+            best[i] = score if score < old else old
+
+
+round_up_norms = compiled(_round_up_norms)
+smallest_two = compiled(_smallest_two)

@@ -1,0 +1,149 @@
+"""A tile of rows loaded, scored and bounded by vector code (`_simd`, `_simd_bounds`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exact import CHAIN
+from . import _simd_bounds
+from ._layout import LANES, TILE
+from ._numba_compiler import compiled
+from ._simd import make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
+from ._tiles_common import round_up_norms, smallest_two
+
+_pack32 = make_pack_tile(double=False)
+_pack64 = make_pack_tile(double=True)
+_pack32_2, _pack32_3, _pack32_4 = (make_pack_narrow(d, double=False) for d in (2, 3, 4))
+_pack64_2, _pack64_3, _pack64_4 = (make_pack_narrow(d, double=True) for d in (2, 3, 4))
+_score6 = make_score_tile(6, chained=False)
+_score4 = make_score_tile(4, chained=False)
+_score6_chained = make_score_tile(6, chained=True)
+_score4_chained = make_score_tile(4, chained=True)
+_dot32_5, _dot32_4 = (make_dot_tile(width, double=False) for width in (5, 4))
+_dot64_5, _dot64_4 = (make_dot_tile(width, double=True) for width in (5, 4))
+_merge, _excess, _slack = _simd_bounds.merge, _simd_bounds.excess, _simd_bounds.slack
+
+
+def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-untyped-def]
+    if itemsize == 4:
+        if n_features == 2:
+            _pack32_2(rows, shift, tile)
+        elif n_features == 3:
+            _pack32_3(rows, shift, tile)
+        else:
+            _pack32_4(rows, shift, tile)
+    elif n_features == 2:
+        _pack64_2(rows, shift, tile)
+    elif n_features == 3:
+        _pack64_3(rows, shift, tile)
+    else:
+        _pack64_4(rows, shift, tile)
+
+
+pack_narrow = compiled(_pack_narrow)
+
+
+def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
+    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
+
+    in_order: the rows follow each other in memory.
+    """
+    n_samples, n_features = X.shape
+    base, step = X.ctypes.data, X.strides[0]
+    if in_order and 2 <= n_features <= 4:
+        pack_narrow(base + rows[0] * step, X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
+    elif n_features >= LANES or rows.max() + LANES <= n_samples:  # LANES values of every row can be read
+        for i in range(TILE):
+            address[i] = base + rows[i] * step
+        if X.itemsize == 8:
+            _pack64(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+        else:
+            _pack32(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+    else:
+        for i in range(TILE):
+            for j in range(n_features):
+                tile[j, i] = np.float32(X[rows[i], j] - shift[j])
+    norm[:] = 0
+    for j in range(n_features):
+        for i in range(TILE):
+            norm[i] += tile[j, i] * tile[j, i]
+    round_up_norms(norm, n_features)
+
+
+def _score_addresses(tile, centers, half, best, label, second, n_features, n_groups, width):  # type: ignore[no-untyped-def]
+    # by address: an array is seven arguments, and these calls are many
+    if n_features > 2 * CHAIN:
+        if width == 6:
+            _score6_chained(tile, centers, half, best, label, second, n_features, n_groups)
+        else:
+            _score4_chained(tile, centers, half, best, label, second, n_features, n_groups)
+    elif width == 6:
+        _score6(tile, centers, half, best, label, second, n_features, n_groups)
+    else:
+        _score4(tile, centers, half, best, label, second, n_features, n_groups)
+
+
+score_addresses = compiled(_score_addresses)
+
+
+def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # type: ignore[no-untyped-def]
+    """Best and second best score of each row of the tile among `n_groups` groups of centers from `first` on."""
+    n_features, width = packed.shape[1:]
+    score_addresses(
+        tile.ctypes.data, packed[first:].ctypes.data, half[first * width :].ctypes.data, best.ctypes.data,
+        label.ctypes.data, second.ctypes.data, n_features, n_groups, width,
+    )  # fmt: skip
+
+
+def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
+    """As `load_tile` and `score_groups`, with the features in the lanes and the rows in place."""
+    n_features = X.shape[1]
+    n_blocks, _, width, _ = packed.shape
+    for i in range(TILE):
+        address[i] = X.ctypes.data + rows[i] * X.strides[0]
+    a, s, c, out, v = (
+        address.ctypes.data, shift.ctypes.data, packed.ctypes.data, scores.ctypes.data, norm.ctypes.data,
+    )  # fmt: skip
+    if X.itemsize == 4:
+        if width == 5:
+            _dot32_5(a, s, c, out, v, n_features, n_blocks)
+        else:
+            _dot32_4(a, s, c, out, v, n_features, n_blocks)
+    elif width == 5:
+        _dot64_5(a, s, c, out, v, n_features, n_blocks)
+    else:
+        _dot64_4(a, s, c, out, v, n_features, n_blocks)
+    round_up_norms(norm, n_features)
+    smallest_two(scores, half, best, label, second)
+
+
+def _merge_group(group_best, group_second, group_label, first, best, second, label):  # type: ignore[no-untyped-def]
+    """Add the two smallest scores of a group whose places begin at `first` to those of the groups before.
+
+    `group_label` becomes places.
+    """
+    _merge(
+        group_best.ctypes.data, group_second.ctypes.data, group_label.ctypes.data, first, best.ctypes.data,
+        second.ctypes.data, label.ctypes.data,
+    )  # fmt: skip
+
+
+def _excess_over(anchor, best, norm, error, u):  # type: ignore[no-untyped-def]
+    """Fill u with upper bounds of the distance to the best score's center; returns one of the largest u - anchor."""
+    return _excess(best.ctypes.data, norm.ctypes.data, error.ctypes.data, anchor.ctypes.data, u.ctypes.data)
+
+
+def _slack_under(group_best, group_second, group_label, label, norm, error, u):  # type: ignore[no-untyped-def]
+    """Lower bound of the smallest l - u, l the distance to the nearest center of the group that is not `label`."""
+    return _slack(
+        group_best.ctypes.data, group_second.ctypes.data, group_label.ctypes.data, label.ctypes.data,
+        norm.ctypes.data, error.ctypes.data, u.ctypes.data,
+    )  # fmt: skip
+
+
+load_tile = compiled(_load_tile)
+score_groups = compiled(_score_groups, inline="always")
+score_blocks = compiled(_score_blocks)
+merge_group = compiled(_merge_group, inline="always")
+excess_over = compiled(_excess_over, inline="always")
+slack_under = compiled(_slack_under, inline="always")
