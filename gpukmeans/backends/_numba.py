@@ -18,6 +18,7 @@ from ._simd_passes import LANES, MOST_BITS
 from .base import Outcome, Partial, Rows, State, Summary
 
 NO_SUMS = np.empty((0, 0), dtype=np.int64)
+FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
 SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
 
 
@@ -67,6 +68,11 @@ class NumbaBackend(Steps, Seeding):
             largest.reshape(-1, d).max(axis=0).astype(np.float64),
             bool(finite.all()),
         )
+
+    def is_finite(self, rows: Rows) -> bool:
+        if rows.n_samples * rows.data.shape[1] <= FEW_VALUES:
+            return bool(np.isfinite(rows.dense()).all())
+        return super().is_finite(rows)
 
     def weighted_peaks(self, rows: Rows) -> Float64Array:
         X = rows.dense()

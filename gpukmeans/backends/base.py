@@ -256,6 +256,10 @@ class Backend(ABC):
     def summary(self, rows: Rows) -> Summary:
         """Range of each feature, and whether all values are finite."""
 
+    def is_finite(self, rows: Rows) -> bool:
+        """Whether no value is NaN or infinite."""
+        return self.summary(rows).finite
+
     @abstractmethod
     def weighted_peaks(self, rows: Rows) -> Float64Array:
         """Largest ``|w x|`` of each feature, for rows with weights."""
