@@ -53,7 +53,7 @@ class NumbaBackend(Steps, Seeding):
     def summary(self, rows: Rows) -> Summary:
         X = rows.dense()
         n, d = X.shape
-        period = d * max(1, 64 // d)  # rows of a few features are read several at a time, to fill the vectors
+        period = d * max(1, 512 // d)  # rows of a few features are read several at a time, to fill the vectors
         workers = _threads.n_workers(n, d)
         smallest = np.full((workers, period), np.inf, dtype=X.dtype)
         largest = np.full((workers, period), -np.inf, dtype=X.dtype)
@@ -121,11 +121,13 @@ class NumbaBackend(Steps, Seeding):
             partial.sums,
             NO_SUMS if partial.sums_low is None else partial.sums_low,
             weights,
+            int(weights.argmax()),
             1 / features.low_scale,
             np.ldexp(1.0, -features.exponents),
             not encoding.two_limbs,
             centers,
             after,
+            np.arange(len(centers), dtype=np.int32),
             np.empty(1 << (len(centers) - 1).bit_length()),
         )
         state = State.STRICT if n_moved == 0 else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON

@@ -9,33 +9,24 @@ import numpy as np
 
 from ._numba_assign import distance
 from ._numba_compiler import compiled
-from ._simd_passes import LANES, ROWS, make_moment_rows, make_own_rows
+from ._simd_passes import LANES, ROWS, moment_rows, own_rows
 
 MOMENT_VALUES = 1024  # of a block of rows that is summed by columns: it stays in the first cache
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
-
-_moment_rows32, _moment_rows64 = make_moment_rows(double=False), make_moment_rows(double=True)
-_own_rows32, _own_rows64 = make_own_rows(double=False), make_own_rows(double=True)
 
 
 def _extent(X, low, high, period, smallest, largest):  # type: ignore[no-untyped-def]
     """Per column of X seen as rows of `period` values: min and max of rows low..high. Returns False at a NaN or inf."""
     flat = X[low:high].reshape(-1)
-    n = flat.size // period
     bad = np.int64(0)
     limit = np.finfo(X.dtype).max
-    for i in range(n):
-        x = flat[i * period : (i + 1) * period]
-        for q in range(period):
+    for start in range(0, flat.size, period):
+        x = flat[start : start + period]  # the period is a multiple of n_features: columns agree in the last one too
+        for q in range(x.size):
             v = x[q]
             smallest[q] = v if v < smallest[q] else smallest[q]
             largest[q] = v if v > largest[q] else largest[q]
             bad |= np.int64(0) if abs(v) <= limit else np.int64(1)
-    for q in range(flat.size - n * period):  # the period is a multiple of n_features: columns still agree
-        v = flat[n * period + q]
-        smallest[q] = v if v < smallest[q] else smallest[q]
-        largest[q] = v if v > largest[q] else largest[q]
-        bad |= np.int64(0) if abs(v) <= limit else np.int64(1)
     return bad == 0
 
 
@@ -54,68 +45,41 @@ def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, su
     """
     flat = X[low:high].reshape(-1)
     n = flat.size // period
-    first = n_chunks * LANES
     step = max(8, MOMENT_VALUES // period)
-    for start in range(0, n, step):
+    for start in range(0, n + 1, step):
         m = min(step, n - start)
-        if n_chunks:
-            address = flat[start * period :].ctypes.data
-            if X.itemsize == 8:
-                _moment_rows64(
-                    address, period * 8, m, n_chunks, pivot.ctypes.data, scale1.ctypes.data, scale2.ctypes.data,
-                    sum1.ctypes.data, sum2.ctypes.data,
-                )  # fmt: skip
-            else:
-                _moment_rows32(
-                    address, period * 4, m, n_chunks, pivot.ctypes.data, scale1.ctypes.data, scale2.ctypes.data,
-                    sum1.ctypes.data, sum2.ctypes.data,
-                )  # fmt: skip
-        if first < period:
-            for i in range(start, start + m):
-                x = flat[i * period : (i + 1) * period]
-                for c in range(first, period):
-                    q = np.float64(x[c]) - pivot[c]
-                    sum1[c] += np.int64(np.rint(q * scale1[c]))
-                    sum2[c] += np.int64(np.rint(q * q * scale2[c]))
-    for c in range(flat.size - n * period):  # the period is a multiple of n_features: columns still agree
-        q = np.float64(flat[n * period + c]) - pivot[c]
-        sum1[c] += np.int64(np.rint(q * scale1[c]))
-        sum2[c] += np.int64(np.rint(q * q * scale2[c]))
+        moment_rows(flat, pivot, scale1, scale2, sum1, sum2, start * period, period, m, n_chunks)
+        if n_chunks * LANES == period and start + step <= n:
+            continue
+        for i in range(start, min(start + step, n + 1)):
+            x = flat[i * period : (i + 1) * period]  # columns agree in the last one, which is shorter, too
+            for c in range(n_chunks * LANES if i < n else 0, x.size):
+                q = np.float64(x[c]) - pivot[c]
+                sum1[c] += np.int64(np.rint(q * scale1[c]))
+                sum2[c] += np.int64(np.rint(q * q * scale2[c]))
 
 
 def _own_sqdist(X, low, high, labels, centers, out):  # type: ignore[no-untyped-def]
     """Fill out[: high - low] with D to the own center."""
     n_features = X.shape[1]
     n_chunks = n_features // LANES
-    first = n_chunks * LANES
-    i = low
-    while i + ROWS <= high:
-        sq = out[i - low : i - low + ROWS]
-        address, row_bytes = X[i:].ctypes.data, n_features * X.itemsize
-        if n_chunks == 0:
-            sq[:] = 0.0
-        elif X.itemsize == 8:
-            _own_rows64(
-                address, row_bytes, labels[i:].ctypes.data, centers.ctypes.data, n_features * 8, n_chunks,
-                sq.ctypes.data,
-            )  # fmt: skip
+    last = high - (high - low) % ROWS
+    for start in range(low, last, ROWS):
+        sq = out[start - low : start - low + ROWS]
+        if n_chunks:
+            own_rows(X, labels, centers, sq, start, n_features, n_chunks)
         else:
-            _own_rows32(
-                address, row_bytes, labels[i:].ctypes.data, centers.ctypes.data, n_features * 8, n_chunks,
-                sq.ctypes.data,
-            )  # fmt: skip
-        if first < n_features:
+            sq[:] = 0.0
+        if n_chunks * LANES < n_features:
             for r in range(ROWS):
-                x, c = X[i + r], centers[labels[i + r]]
+                x, c = X[start + r], centers[labels[start + r]]
                 total = sq[r]
-                for j in range(first, n_features):
+                for j in range(n_chunks * LANES, n_features):
                     t = np.float64(x[j]) - c[j]
                     total += t * t
                 sq[r] = total
-        i += ROWS
-    while i < high:
+    for i in range(last, high):
         out[i - low] = distance(X[i], centers[labels[i]])
-        i += 1
 
 
 def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
@@ -158,38 +122,30 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs)
 
 
 def _recenter(  # type: ignore[no-untyped-def]
-    sums, sums_low, weights, low_unit, unscale, narrow, before, after, sq
+    sums, sums_low, weights, heaviest, low_unit, unscale, narrow, before, after, every, sq
 ):
     """Fill `after` with the new centers, as `exact.new_centers`; returns the shift, as `exact.shift_sq`, and `changed`.
 
-    `sums_low` is empty for one limb. low_unit: 2**-bits; unscale: 2**-e of each feature; narrow: centers of float32
-    data; sq: scratch, n_clusters values rounded up to a power of two.
+    `sums_low` is empty for one limb; heaviest: index of the largest weight; low_unit: 2**-bits; unscale: 2**-e of each
+    feature; narrow: centers of float32 data; every: 0 .. n_clusters - 1; sq: scratch, n_clusters values rounded up to a
+    power of two.
     """
     n_clusters, n_features = before.shape
-    heaviest = np.argmax(weights)
-    for k in range(n_clusters):
-        weight = weights[k] if weights[k] > 0 else 1.0
-        row, center = sums[k], after[k]
-        if sums_low.size:
-            low = sums_low[k]
-            for j in range(n_features):
-                center[j] = ((np.float64(row[j]) + np.float64(low[j]) * low_unit) / weight) * unscale[j]
-        else:
-            for j in range(n_features):
-                center[j] = (np.float64(row[j]) / weight) * unscale[j]
-        if narrow:
-            for j in range(n_features):
-                center[j] = np.float64(np.float32(center[j]))
-    for k in range(n_clusters):
-        if weights[k] == 0:
-            after[k] = after[heaviest]
     changed = False
     for k in range(n_clusters):
-        new, old = after[k], before[k]
+        source = k if weights[k] > 0 else heaviest
+        weight = weights[source] if weights[source] > 0 else 1.0
         for j in range(n_features):
-            changed |= new[j] != old[j]
-    sq[:] = 0
-    own_sqdist(after, 0, n_clusters, np.arange(n_clusters).astype(np.int32), before, sq)
+            mantissa = np.float64(sums[source, j])
+            if sums_low.size:
+                mantissa += np.float64(sums_low[source, j]) * low_unit
+            center = (mantissa / weight) * unscale[j]
+            if narrow:
+                center = np.float64(np.float32(center))
+            changed |= center != before[k, j]
+            after[k, j] = center
+    sq[:] = 0.0
+    own_sqdist(after, every[0], n_clusters, every, before, sq)
     size = sq.size
     while size > 1:
         size //= 2

@@ -6,7 +6,6 @@ scalar, and it checks at every row whether the arrays overlap. Nothing is fused:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,10 @@ def _at(b: Any, base: Any, offset: Any, kind: Any) -> Any:
     return b.inttoptr(b.add(base, offset), kind.as_pointer())
 
 
+def _address(context: Any, b: Any, kind: Any, array: Any) -> Any:
+    return b.ptrtoint(context.make_array(kind)(context, b, array).data, _I64)
+
+
 def _splat(b: Any, scalar: Any, kind: Any) -> Any:
     undefined = ir.Constant(kind, ir.Undefined)
     lane = b.insert_element(undefined, scalar, ir.Constant(_I32, 0))
@@ -55,98 +58,110 @@ def _load_values(b: Any, base: Any, offset: Any, double: bool) -> Any:
     return b.fpext(b.load(_at(b, base, offset, narrow), align=4), _VECTOR)
 
 
-def make_moment_rows(double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, row_bytes, n_rows, n_chunks, pivot, scale1, scale2, sum1, sum2)``; arrays by address.
-
-    Adds ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column, for the first
-    ``n_chunks LANES`` columns. rows: `n_rows` rows `row_bytes` apart, of float64 if `double`, else float32; pivot,
-    scale1, scale2: float64; sum1, sum2: int64. Results must not pass MOST_BITS.
-    """
+def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
     size = 8 if double else 4
-    magic_bits = int(np.array(MAGIC).view(np.int64))
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, row_bytes, n_rows, n_chunks, pivot, scale1, scale2, sum1, sum2 = args
-        magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
-        total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
-        surplus = _splat(b, b.mul(n_rows, _const(magic_bits)), _INTEGERS)
-        with cgutils.for_range(b, n_chunks) as chunks:
-            offset = b.mul(chunks.index, _const(LANES * 8))
-            p, s1, s2 = (b.load(_at(b, base, offset, _VECTOR), align=8) for base in (pivot, scale1, scale2))
-            start = b.add(rows, b.mul(chunks.index, _const(LANES * size)))
-            for total in (total1, total2):
-                b.store(ir.Constant(_INTEGERS, [0] * LANES), total)
-            with cgutils.for_range(b, n_rows) as loop:
-                q = b.fsub(_load_values(b, start, b.mul(loop.index, row_bytes), double), p)
-                for total, y in ((total1, b.fmul(q, s1)), (total2, b.fmul(b.fmul(q, q), s2))):
-                    code = b.bitcast(b.fadd(y, magic), _INTEGERS)
-                    b.store(b.add(b.load(total), code), total)
-            for total, base in ((total1, sum1), (total2, sum2)):
-                place = _at(b, base, offset, _INTEGERS)
-                code = b.sub(b.load(total), surplus)
-                b.store(b.add(b.load(place, align=8), code), place, align=8)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def moment_rows(typing: Any, rows: Any, nbytes: Any, n: Any, m: Any, p: Any, s1: Any, s2: Any, t1: Any, t2: Any):  # type: ignore[no-untyped-def] # fmt: skip
-        return types.void(*[types.intp] * 9), codegen
-
-    kernel: Callable[..., None] = moment_rows
-    return kernel
+    values, pivot, scale1, scale2, sum1, sum2 = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:6], args[:6], strict=True)
+    )
+    start, period, n_rows, n_chunks = args[6:]
+    magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
+    surplus = _splat(b, b.mul(n_rows, _const(int(np.array(MAGIC).view(np.int64)))), _INTEGERS)
+    total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
+    row_bytes = b.mul(period, _const(size))
+    first = b.add(values, b.mul(start, _const(size)))
+    with cgutils.for_range(b, n_chunks) as chunks:
+        offset = b.mul(chunks.index, _const(LANES * 8))
+        p, s1, s2 = (b.load(_at(b, base, offset, _VECTOR), align=8) for base in (pivot, scale1, scale2))
+        rows = b.add(first, b.mul(chunks.index, _const(LANES * size)))
+        for total in (total1, total2):
+            b.store(ir.Constant(_INTEGERS, [0] * LANES), total)
+        with cgutils.for_range(b, n_rows) as loop:
+            q = b.fsub(_load_values(b, rows, b.mul(loop.index, row_bytes), double), p)
+            for total, y in ((total1, b.fmul(q, s1)), (total2, b.fmul(b.fmul(q, q), s2))):
+                code = b.bitcast(b.fadd(y, magic), _INTEGERS)
+                b.store(b.add(b.load(total), code), total)
+        for total, base in ((total1, sum1), (total2, sum2)):
+            place = _at(b, base, offset, _INTEGERS)
+            code = b.sub(b.load(total), surplus)
+            b.store(b.add(b.load(place, align=8), code), place, align=8)
+    return context.get_dummy_value()
 
 
-def make_own_rows(double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, row_bytes, labels, centers, center_bytes, n_chunks, sq)``; all arrays by address.
+def _moment_rows(
+    typing: Any, values: Any, pivot: Any, scale1: Any, scale2: Any, sum1: Any, sum2: Any,
+    start: Any, period: Any, n_rows: Any, n_chunks: Any,
+) -> Any:  # fmt: skip
+    """Add ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column.
 
-    sq, of shape (ROWS,) and float64: squared distance of each row to its own center over the first
-    ``n_chunks LANES`` features, added in their order. rows: ROWS rows `row_bytes` apart, of float64 if `double`, else
-    float32; labels: int32; centers: rows of float64, `center_bytes` apart. Squares are taken with the features in the
-    lanes and transposed, so that the additions have the rows in the lanes.
+    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values, from values[start] on. values: flat,
+    float32 or float64; pivot, scale1, scale2: float64; sum1, sum2: int64. No code may pass MOST_BITS.
     """
-    size = 8 if double else 4
+    numbers = (types.intp,) * 4
+    return types.void(values, pivot, scale1, scale2, sum1, sum2, *numbers), _moment_codegen
+
+
+def _transposed(b: Any, block: list[Any]) -> list[Any]:
     mask_type = ir.VectorType(_I32, LANES)
+    bit = 1
+    while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
+        keep = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
+        take = [lane ^ bit if not lane & bit else LANES + lane for lane in range(LANES)]
+        for r in range(LANES):
+            if not r & bit:
+                even, odd = block[r], block[r | bit]
+                block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
+                block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
+        bit *= 2
+    return block
 
-    def transposed(b: Any, block: list[Any]) -> list[Any]:
-        bit = 1
-        while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
-            keep = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
-            take = [lane ^ bit if not lane & bit else LANES + lane for lane in range(LANES)]
-            for r in range(LANES):
-                if not r & bit:
-                    even, odd = block[r], block[r | bit]
-                    block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
-                    block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
-            bit *= 2
-        return block
 
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, row_bytes, labels, centers, center_bytes, n_chunks, sq = args
-        x = [b.add(rows, b.mul(row_bytes, _const(r))) for r in range(ROWS)]
-        label = [b.sext(b.load(_at(b, labels, _const(4 * r), _I32), align=4), _I64) for r in range(ROWS)]
-        c = [b.add(centers, b.mul(center_bytes, label[r])) for r in range(ROWS)]
-        total = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS // LANES)]
-        for part in total:
-            b.store(ir.Constant(_VECTOR, [0.0] * LANES), part)
-        with cgutils.for_range(b, n_chunks) as chunks:
-            x_offset = b.mul(chunks.index, _const(LANES * size))
-            c_offset = b.mul(chunks.index, _const(LANES * 8))
-            for g, part in enumerate(total):
-                block = []
-                for r in range(g * LANES, (g + 1) * LANES):
-                    center = b.load(_at(b, c[r], c_offset, _VECTOR), align=8)
-                    t = b.fsub(_load_values(b, x[r], x_offset, double), center)
-                    block.append(b.fmul(t, t))
-                value = b.load(part)
-                for square in transposed(b, block):
-                    value = b.fadd(value, square)
-                b.store(value, part)
-        for g, part in enumerate(total):
-            b.store(b.load(part), _at(b, sq, _const(g * LANES * 8), _VECTOR), align=8)
-        return context.get_dummy_value()
+def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
+    size = 8 if double else 4
+    X, labels, centers, out = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+    )
+    row, n_features, n_chunks = args[4:]
+    x_bytes, c_bytes = b.mul(n_features, _const(size)), b.mul(n_features, _const(8))
+    x, c = [], []
+    for r in range(ROWS):
+        i = b.add(row, _const(r))
+        label = b.sext(b.load(_at(b, labels, b.mul(i, _const(4)), _I32), align=4), _I64)
+        x.append(b.add(X, b.mul(i, x_bytes)))
+        c.append(b.add(centers, b.mul(label, c_bytes)))
+    totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS // LANES)]
+    for total in totals:
+        b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+    with cgutils.for_range(b, n_chunks) as chunks:
+        x_offset, c_offset = b.mul(chunks.index, _const(LANES * size)), b.mul(chunks.index, _const(LANES * 8))
+        for g, total in enumerate(totals):
+            block = []
+            for r in range(g * LANES, (g + 1) * LANES):
+                center = b.load(_at(b, c[r], c_offset, _VECTOR), align=8)
+                t = b.fsub(_load_values(b, x[r], x_offset, double), center)
+                block.append(b.fmul(t, t))
+            value = b.load(total)
+            for square in _transposed(b, block):
+                value = b.fadd(value, square)
+            b.store(value, total)
+    for g, total in enumerate(totals):
+        b.store(b.load(total), _at(b, out, _const(g * LANES * 8), _VECTOR), align=8)
+    return context.get_dummy_value()
 
-    @intrinsic
-    def own_rows(typing: Any, rows: Any, nbytes: Any, labels: Any, centers: Any, cbytes: Any, n: Any, sq: Any):  # type: ignore[no-untyped-def] # fmt: skip
-        return types.void(*[types.intp] * 7), codegen
 
-    kernel: Callable[..., None] = own_rows
-    return kernel
+def _own_rows(
+    typing: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any, n_chunks: Any
+) -> Any:
+    """Fill out[:ROWS] with D of the rows of X from `row` on, each to its own center.
+
+    Over the first ``n_chunks LANES`` features, added in their order. X: float32 or float64; labels: int32; centers,
+    out: float64; all C-contiguous. Squares are taken with the features in the lanes and transposed, so that the
+    additions have the rows in the lanes.
+    """
+    numbers = (types.intp,) * 3
+    return types.void(X, labels, centers, out, *numbers), _own_codegen
+
+
+moment_rows: Any = intrinsic(_moment_rows)
+own_rows: Any = intrinsic(_own_rows)
