@@ -177,3 +177,18 @@ def test_clusters_with_a_row_are_counted_wherever_it_is(plain, n):
     assert plain.n_used(labels, [], 8) == 2
     labels[:8] = range(8) if n > 8 else labels[:8]
     assert plain.n_used(labels, [], 8) == (8 if n > 8 else 2)
+
+
+# ---- transform
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 130])
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 30])
+def test_transform_has_the_bits_of_numpy(plain, fast, n, k, dtype):
+    rng = np.random.default_rng(n)
+    for d in WIDTHS:
+        X = data(rng, n, d, dtype, rng.choice(["noise", "scales", "spread"]))
+        centers = data(rng, k, d, dtype, "noise").astype(float)
+        expected = plain.transform(plain.rows(X), centers)
+        for n_threads in (1, 3):
+            with threads(n_threads):
+                assert_same_array(fast.transform(fast.rows(X), centers), expected, f"distances of {d} features")

@@ -207,11 +207,13 @@ class NumbaBackend(Steps, Seeding):
         data = rows.dense()
         n, d = data.shape
         out = np.empty((n, len(centers)), dtype=data.dtype)
-        centers_t = np.ascontiguousarray(centers.T)
+        padded = np.zeros((-(-len(centers) // LANES) * LANES, d))
+        padded[: len(centers)] = centers
+        packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
         workers = _threads.n_workers(n, d * len(centers))
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.transform(data, low, high, centers_t, out)
+            _numba_passes.transform(data, low, high, centers, packed, out)
 
         _threads.run(task, n, workers)
         return out

@@ -9,7 +9,7 @@ import numpy as np
 
 from ._numba_assign import distance
 from ._numba_compiler import compiled
-from ._simd_passes import LANES, ROWS, moment_rows, own_rows
+from ._simd_passes import LANES, ROWS, distance_rows, moment_rows, own_rows
 
 MOMENT_VALUES = 1024  # of a block of rows that is summed by columns: it stays in the first cache
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
@@ -154,18 +154,20 @@ def _recenter(  # type: ignore[no-untyped-def]
     return sq[0], changed
 
 
-def _transform(X, low, high, centers_t, out):  # type: ignore[no-untyped-def]
-    n_features, n_clusters = centers_t.shape
-    total = np.empty(n_clusters)
-    for i in range(low, high):
-        total[:] = 0.0
-        for j in range(n_features):
-            x = np.float64(X[i, j])
+def _transform(X, low, high, centers, packed, out):  # type: ignore[no-untyped-def]
+    """Fill out[low:high] with distances. packed: the centers, (n_chunks, n_features, LANES)."""
+    n_clusters, n_features = centers.shape
+    n_chunks = packed.shape[0]
+    part = np.empty((ROWS, n_chunks * LANES), X.dtype)
+    last = high - (high - low) % ROWS
+    for start in range(low, last, ROWS):
+        distance_rows(X, packed, part, start, n_features, n_chunks)
+        for r in range(ROWS):
             for k in range(n_clusters):
-                t = x - centers_t[j, k]
-                total[k] += t * t
+                out[start + r, k] = part[r, k]
+    for i in range(last, high):
         for k in range(n_clusters):
-            out[i, k] = np.sqrt(total[k])
+            out[i, k] = np.sqrt(distance(X[i], centers[k]))
 
 
 extent = compiled(_extent)

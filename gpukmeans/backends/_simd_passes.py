@@ -163,5 +163,49 @@ def _own_rows(
     return types.void(X, labels, centers, out, *numbers), _own_codegen
 
 
+def _distance_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
+    size = 8 if double else 4
+    X, packed, out = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:3], args[:3], strict=True)
+    )
+    row, n_features, n_chunks = args[3:]
+    kind = _VECTOR if double else ir.VectorType(ir.FloatType(), LANES)
+    root = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.sqrt.v{LANES}f64")
+    n_clusters = b.mul(n_chunks, _const(LANES))
+    x = [b.add(X, b.mul(b.mul(b.add(row, _const(r)), n_features), _const(size))) for r in range(ROWS)]
+    totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS)]
+    with cgutils.for_range(b, n_chunks) as chunks:
+        first = b.mul(chunks.index, _const(LANES))
+        centers = b.add(packed, b.mul(b.mul(first, n_features), _const(8)))
+        for total in totals:
+            b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+        with cgutils.for_range(b, n_features) as loop:
+            center = b.load(_at(b, centers, b.mul(loop.index, _const(LANES * 8)), _VECTOR), align=8)
+            offset = b.mul(loop.index, _const(size))
+            for r, total in enumerate(totals):
+                if double:
+                    value = b.load(_at(b, x[r], offset, _F64), align=8)
+                else:
+                    value = b.fpext(b.load(_at(b, x[r], offset, ir.FloatType()), align=4), _F64)
+                t = b.fsub(_splat(b, value, _VECTOR), center)
+                b.store(b.fadd(b.load(total), b.fmul(t, t)), total)
+        for r, total in enumerate(totals):
+            distance = b.call(root, [b.load(total)])
+            distance = distance if double else b.fptrunc(distance, kind)
+            place = b.add(b.mul(_const(r), n_clusters), first)
+            b.store(distance, _at(b, out, b.mul(place, _const(size)), kind), align=size)
+    return context.get_dummy_value()
+
+
+def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, row: Any, n_features: Any, n_chunks: Any) -> Any:
+    """Fill `out` with the distances (not squared) of ROWS rows of X from `row` on to ``n_chunks LANES`` centers.
+
+    X, out: float32 or float64, the same; packed: float64, (n_chunks, n_features, LANES); out: (ROWS, n_chunks LANES).
+    """
+    return types.void(X, packed, out, *(types.intp,) * 3), _distance_codegen
+
+
 moment_rows: Any = intrinsic(_moment_rows)
 own_rows: Any = intrinsic(_own_rows)
+distance_rows: Any = intrinsic(_distance_rows)
