@@ -6,7 +6,6 @@ import difflib
 import importlib
 import logging
 import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,19 +71,14 @@ class Work:
         return on_host < 1e-3 + n_bytes / 1e10 + self.n_passes * 1e-4
 
 
-def _module(name: str) -> Any:
-    # import_module takes microseconds for a module that is there, and a prediction of one row has fifty
-    return sys.modules.get(f"{__name__}.{name}") or importlib.import_module(f".{name}", __name__)
-
-
 def _backend_class(name: str) -> type[Backend]:
     module, _, attribute = _REGISTRY[name][0].partition(":")
-    backend: type[Backend] = getattr(_module(module), attribute)
+    backend: type[Backend] = getattr(importlib.import_module(f".{module}", __name__), attribute)
     return backend
 
 
 def _why_unavailable(name: str) -> str | None:
-    reason: str | None = _module(_REGISTRY[name][1]).why_unavailable()
+    reason: str | None = importlib.import_module(f".{_REGISTRY[name][1]}", __name__).why_unavailable()
     return reason
 
 
