@@ -21,6 +21,9 @@ def doctor(
         str | None, typer.Option(help="With --verify: which one. By default the best one that works.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="With --verify: larger problems too.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Compile the kernels of the CPU now, so that no later call waits for it.")
+    ] = False,
 ) -> None:
     """Show what is installed, which backends work, and what to do about the others."""
     from .doctor import examine
@@ -28,12 +31,28 @@ def doctor(
     for hint, is_given in (("--backend", backend is not None), ("--full", full)):
         if is_given and not verify:
             raise typer.BadParameter("is an option of --verify", param_hint=hint)
+    if warm and verify:
+        raise typer.BadParameter("is no option of --verify", param_hint="--warm")
     with phase("looking"):
         report = examine()
-    if verify:
+    if warm:
+        _warm(report.backends.get("numba"), report.cache_directory, report.cache_problem)
+    elif verify:
         _verify(backend, report.machine, report.backends, full)
     else:
         show(report.summary())
+
+
+def _warm(why: str | None, directory: str | None, problem: str | None) -> None:
+    """Compile, and say how long it took and where the kernels are."""
+    from .doctor import warm
+
+    if why is not None:
+        raise GpuKMeansError(f"there are no kernels to compile for the CPU: {why}")
+    with phase("compiling"):
+        seconds = warm()
+    kept = f"not kept: {problem}" if problem else f"kept in {directory}"
+    write(f"The kernels of the CPU for float32 and float64 were ready after {seconds:.1f} s and are {kept}.")
 
 
 def _verify(name: str | None, machine: dict[str, str], backends: dict[str, str | None], full: bool) -> None:

@@ -3,11 +3,14 @@
 import importlib
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryFile
 
-__all__ = ["Extra", "Report", "examine"]
+import numpy as np
+
+__all__ = ["Extra", "Report", "examine", "warm"]
 
 # what is said of a backend that works, where "works" is not all
 _WORKS = {
@@ -154,6 +157,29 @@ def examine() -> Report:
         cupy_cache_directory=cupy_directory,
         cupy_cache_problem=cupy_problem,
     )
+
+
+def warm() -> float:
+    """Compile all kernels of the CPU, for float32 and float64, so that no later call waits for it.
+
+    Returns
+    -------
+    seconds : float
+        What it took: little where they were in the cache.
+    """
+    from .kmeans import KMeans
+    from .pairwise import pairwise_distances_argmin_min
+
+    start = time.perf_counter()
+    for dtype in (np.float32, np.float64):
+        X = np.arange(40, dtype=dtype).reshape(20, 2)
+        model = KMeans(3, random_state=0, backend="numba")
+        for weights in (None, np.ones(len(X))):
+            model.fit(X, sample_weight=weights)
+        model.score(X)
+        model.transform(X)
+        pairwise_distances_argmin_min(X, X, backend="numba")
+    return time.perf_counter() - start
 
 
 def _variables() -> dict[str, str]:

@@ -19,7 +19,7 @@ from .arrays import caller, is_cupy, is_torch, like, namespace, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .exact import FloatArray
-from .lloyd import Iteration, Result, fit_lloyd, total_inertia
+from .lloyd import Iteration, Result, fit_lloyd
 from .prepare import Prepared, check_finite, mean_variance, prepare
 from .validation import (
     SuggestsParameters,
@@ -111,8 +111,9 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     An iteration costs O(n_samples n_clusters n_features). Distances are taken of differences in float64 wherever
     they decide, so a large common offset of the data loses nothing.
 
-    Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 12 bytes
-    a row (label, distance; while seeding 4 or 8), and 8 bytes for each worker, cluster and feature (16 for float64).
+    Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 8 bytes
+    a row (12 for float64: label, distance of the seeding; 8 more once a cluster was empty, and with the backend numpy),
+    and 8 bytes for each worker, cluster and feature (16 for float64).
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
@@ -241,7 +242,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
                 best = result
         assert best is not None
         best = _as_stored(backend, data, best, X.dtype)
-        n_found = backend.n_used(best.labels, data.blocks)
+        n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
         if n_found < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
@@ -374,13 +375,14 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         with caller(X):
             backend, blocks, centers = self._assigned(X, sample_weight)
-            inertia = total_inertia(backend, blocks, centers)
+            inertia = backend.total_inertia(blocks, centers)
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
 
     def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
         """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
-        check_is_fitted(self)
+        if not hasattr(self, "cluster_centers_"):
+            check_is_fitted(self)  # raises; it takes a tenth of the time that one row is given
         check_parameters("KMeans", backend=self.backend, precision=self.precision)
         X = check_data(X, estimator=self, reset=False)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -390,8 +392,10 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
         if self._scale_exponent:
             blocks = backend.blocks(backend.scaled(X, self._scale_exponent), weights)
-        centers = np.ldexp(to_host(self.cluster_centers_), self._scale_exponent).astype(np.float64)
-        return backend, blocks, np.ascontiguousarray(centers)
+        centers = to_host(self.cluster_centers_)
+        if self._scale_exponent:
+            centers = np.ldexp(centers, self._scale_exponent)
+        return backend, blocks, np.ascontiguousarray(centers, dtype=np.float64)
 
     def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
         backend, blocks, centers = self._checked(X, sample_weight)
@@ -555,7 +559,7 @@ def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> 
         result,
         labels=backend.labels(data.blocks),
         centers=stored,
-        inertia=total_inertia(backend, data.blocks, stored),
+        inertia=backend.total_inertia(data.blocks, stored),
         n_rechecked=result.n_rechecked + rechecked,
     )
 

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import exact
 from .backends.base import Backend, Far, Partial, Rows, State
-from .exact import Encoding, FixedPoint, Float64Array
+from .exact import Encoding, Float64Array
 
 
 class Iteration(NamedTuple):
@@ -106,7 +105,7 @@ def fit_lloyd(
     while True:
         while len(history) + len(started) < max_iter and len(started) <= lag:
             partial = _step(backend, blocks, now, encoding)
-            inertia = total_inertia(backend, blocks, now) if with_inertia else None
+            inertia = backend.total_inertia(blocks, now) if with_inertia else None
             after, pending = backend.recenter(partial, now, encoding, threshold)
             started.append(_Started(partial, now, after, pending, inertia))
             now = after
@@ -129,7 +128,7 @@ def fit_lloyd(
     if outcome.changed:
         for rows in blocks:
             n_rechecked += backend.assign(rows, now)
-    inertia = total_inertia(backend, blocks, now)
+    inertia = backend.total_inertia(blocks, now)
     strict, converged = outcome.state == State.STRICT, outcome.state != State.GO_ON
     return Result(backend.labels(blocks), backend.unload(now), inertia, history, n_rechecked, strict, converged)
 
@@ -144,20 +143,6 @@ class _Started(NamedTuple):
     inertia: float | None
 
 
-def total_inertia(backend: Backend, blocks: Sequence[Rows], centers: Any) -> float:
-    """Weighted sum of squared distances to the own center, for the labels as they are; infinite if one of them is."""
-    n_samples = sum(rows.n_samples for rows in blocks)
-    peak = max(backend.own_sqdist(rows, centers) for rows in blocks)
-    if peak == np.inf:
-        return peak
-    code = FixedPoint.for_peaks(peak, n_samples)
-    high = low = 0
-    for rows in blocks:
-        a, b = backend.inertia(rows, code)
-        high, low = high + a, low + b
-    return exact.inertia(code, high, low)
-
-
 def _step(backend: Backend, blocks: Sequence[Rows], centers: Any, encoding: Encoding) -> Partial:
     total = backend.step(blocks[0], centers, encoding)
     for rows in blocks[1:]:
@@ -165,9 +150,7 @@ def _step(backend: Backend, blocks: Sequence[Rows], centers: Any, encoding: Enco
     return total
 
 
-def _relocated(
-    backend: Backend, blocks: Sequence[Rows], partial: Partial, centers: Any, encoding: Encoding
-) -> Partial:
+def _relocated(backend: Backend, blocks: Sequence[Rows], partial: Partial, centers: Any, encoding: Encoding) -> Partial:
     """Sums in which each empty cluster has the row farthest from its own center.
 
     Of rows with positive weight; ties to the lowest index. Only the sums of this iteration change; labels stay. Nothing

@@ -85,5 +85,5 @@ def _summary(backend: Backend, blocks: list[Rows]) -> Summary:
 
 def check_finite(backend: Backend, blocks: list[Rows], X: Any, name: str, feature_names: Any = None) -> None:
     """Refuse NaN and infinity in rows that are only to be assigned."""
-    if not _summary(backend, blocks).finite:
+    if not all(backend.is_finite(rows) for rows in blocks):
         refuse_non_finite(X, name=name, feature_names=feature_names)

@@ -415,3 +415,61 @@ def test_ctrl_c_ends_a_fit_at_once_and_a_later_fit_works(backend):
         finally:
             process.kill()
     assert (out, err, process.returncode) == ("interrupted\nfitted again\n", "", 0)
+
+
+# ---------------------------------------------------------------------------------------------- the short way
+
+
+class Own(np.ndarray):
+    """A subclass of arrays."""
+
+
+FORMS = {
+    "float32": lambda: np.ones((2, 3), np.float32),
+    "float64": lambda: np.ones((2, 3)),
+    "read-only": lambda: np.frombuffer(np.ones(6).tobytes()).reshape(2, 3),
+    "other order": lambda: np.ones((3, 2)).T,
+    "strided": lambda: np.ones((4, 3))[::2],
+    "other bytes": lambda: np.ones((2, 3), np.dtype(np.float64).newbyteorder()),
+    "float16": lambda: np.ones((2, 3), np.float16),
+    "integers": lambda: np.ones((2, 3), int),
+    "objects": lambda: np.ones((2, 3), object),
+    "complex": lambda: np.ones((2, 3), complex),
+    "list": lambda: [[1.0, 1.0, 1.0]],
+    "subclass": lambda: np.ones((2, 3)).view(Own),
+    "masked": lambda: np.ma.masked_array(np.ones((2, 3)), np.eye(2, 3)),
+    "one dimension": lambda: np.ones(3),
+    "three dimensions": lambda: np.ones((2, 3, 1)),
+    "no rows": lambda: np.ones((0, 3)),
+    "no columns": lambda: np.ones((2, 0)),
+    "too narrow": lambda: np.ones((2, 2)),
+    "too wide": lambda: np.ones((2, 4), np.float32),
+}
+
+
+def outcome(call):
+    try:
+        return call()
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("method", ["predict", "transform", "score"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_short_way_past_the_checks_answers_as_the_long_one(backend, monkeypatch, method, form):
+    fitted = KMeans(3, random_state=0, backend=backend).fit(X)
+    data = FORMS[form]()
+    short = outcome(lambda: getattr(fitted, method)(data))
+    monkeypatch.setattr("gpukmeans.validation._needs_no_check", lambda X, estimator: False)
+    long = outcome(lambda: getattr(fitted, method)(data))
+    assert type(short) is type(long)
+    assert np.array_equal(short, long)
+
+
+def test_rows_without_names_for_a_model_with_names_warn_as_in_scikit_learn(backend):
+    frame = optional("pandas").DataFrame(X, columns=["a", "b", "c"])
+    fitted = KMeans(3, random_state=0, backend=backend).fit(frame)
+    with pytest.warns(
+        UserWarning, match="X does not have valid feature names, but KMeans was fitted with feature names"
+    ):
+        fitted.predict(X)

@@ -301,7 +301,7 @@ def test_without_quick_everything_is_repeated(run, numba_backend):
 
 
 def test_a_wrong_answer_ends_the_run_with_exit_code_1(run, numba_backend, monkeypatch):
-    monkeypatch.setattr(NumbaBackend, "inertia", lambda *_: (1, 1))
+    monkeypatch.setattr(NumbaBackend, "total_inertia", lambda *_: 1.0)
     code, out, err = run("--backend", numba_backend, "--quick")
     assert code == 1
     assert rows(out) == []

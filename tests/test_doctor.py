@@ -1,7 +1,10 @@
 """The doctor tells one cause from the other, each with its cure, and never fails itself."""
 
 import os
+import re
+import subprocess
 import sys
+import textwrap
 from types import SimpleNamespace
 
 import numpy as np
@@ -262,3 +265,67 @@ def test_it_names_what_is_missing_of_an_extra(monkeypatch):
     assert extras["parquet"].missing == ()
     assert extras["cuda12"].missing == ("cupy-cuda12x",)
     assert extras["plot"].install == "pip install 'gpukmeans[plot]'"
+
+
+# ---- compiling ahead
+def test_warm_says_how_long_it_took_and_where_the_kernels_are(numba_backend, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(doctor, "warm", lambda: calls.append(1) or 1.25)
+    assert main(["doctor", "--warm"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"float32 and float64 were ready after 1\.2 s and are kept in \S", said)
+    assert calls == [1]
+    monkeypatch.setattr(doctor, "TemporaryFile", refuse)
+    assert main(["doctor", "--warm"]) == 0
+    assert "are not kept: Permission denied; set NUMBA_CACHE_DIR" in capsys.readouterr().out
+
+
+def test_warm_needs_numba_and_no_other_option(capsys, monkeypatch):
+    assert main(["doctor", "--warm", "--verify"]) == 2
+    assert "--warm" in capsys.readouterr().err
+    monkeypatch.setattr("gpukmeans.backends.available_backends", lambda: {"numba": "Numba is broken", "numpy": None})
+    assert main(["doctor", "--warm"]) == 1
+    assert "no kernels to compile for the CPU: Numba is broken" in capsys.readouterr().err
+
+
+COLD = """
+    import warnings
+    import numpy as np
+    import scipy.sparse as sp
+    from gpukmeans import KMeans, doctor, kmeans_plusplus, pairwise_distances_argmin
+    from gpukmeans.backends import _numba_assign, _numba_passes, _numba_seeding
+
+    warnings.simplefilter("ignore")
+    modules = (_numba_assign, _numba_passes, _numba_seeding)
+    kernels = {f for module in modules for f in vars(module).values() if hasattr(f, "signatures")}
+
+    def compiled():
+        return {(f.py_func.__name__, str(signature)) for f in kernels for signature in f.signatures}
+
+    doctor.warm()
+    before = compiled()
+    rng = np.random.default_rng(0)
+    for dtype in (np.float16, np.float32, np.float64, int):
+        for d in (1, 3, 8, 20, 300):
+            X = (rng.random((70, d)) * 100).astype(dtype)
+            for data in (X, sp.csr_array(X)) if dtype != np.float16 else (X,):
+                for weights in (None, rng.random(70)):
+                    model = KMeans(7, random_state=0, backend="numba").fit(data, sample_weight=weights)
+                    model.score(data, sample_weight=weights)
+            frozen = X.copy()
+            frozen.setflags(write=False)
+            start = np.repeat(X[:1], 4, axis=0)
+            KMeans(4, init=start, backend="numba", verbose=0).fit(frozen)
+            model.predict(frozen), model.transform(X[:3])
+            KMeans(2, init="random", precision="float32", backend="numba", random_state=0).fit(X)
+            pairwise_distances_argmin(X, X[:5], backend="numba")
+            kmeans_plusplus(X, 3, random_state=0, backend="numba")
+    print(sorted(compiled() - before), len(before) > 20)
+"""
+
+
+def test_after_warm_nothing_is_left_to_compile(numba_backend):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    program = textwrap.dedent(COLD)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("[] True\n", "")

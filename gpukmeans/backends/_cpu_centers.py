@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
     width = best_width(k, BLOCKS)
     n_blocks, n_chunks = -(-k // width), -(-d // LANES)
     half = np.full(n_blocks * width, np.inf, dtype=np.float32)
-    norm, n_equal = _numba_assign.half_norms(centers, shift, half)
+    norm, n_equal = _half_norms(centers, shift, half)
     blocks = np.zeros((n_blocks, n_chunks, width, LANES), dtype=np.float32)
     _numba_assign.pack_blocks(centers, shift, blocks)
     # one lane, the tree over the lanes, the half norm
@@ -67,7 +68,7 @@ def pack_groups(
     shift = _shift(centers, dtype)
     n_groups = -(-(-(-k // multiple) * multiple) // width)
     half = np.full(n_groups * width, np.inf, dtype=np.float32)
-    norm, n_equal = _numba_assign.half_norms(centers, shift, half)
+    norm, n_equal = _half_norms(centers, shift, half)
     half[:k] = half[order]
     groups = np.zeros((n_groups, d, width), dtype=np.float32)
     _numba_assign.pack_groups(centers, order, shift, groups)
@@ -92,6 +93,16 @@ def _shift(centers: Float64Array, dtype: np.dtype[Any]) -> FloatArray:
     with np.errstate(over="ignore", invalid="ignore"):
         shift[: centers.shape[1]] = centers.mean(axis=0)
     return shift
+
+
+def _half_norms(centers: Float64Array, shift: FloatArray, half: NDArray[np.float32]) -> tuple[float, int]:
+    """Fill `half`; returns an upper bound of the largest |c'|, and how many centers equal one before."""
+    norms = np.empty(len(centers))
+    _numba_assign.squared_norms(centers, shift, norms)
+    with np.errstate(over="ignore"):
+        half[: len(centers)] = 0.5 * norms
+    n_equal = _numba_assign.drop_equal(centers, norms, np.argsort(norms, kind="stable"), half)
+    return math.sqrt(norms.max()) * (1.0 + (centers.shape[1] + 8) * 2.0**-53), n_equal
 
 
 def _rounded(bound: exact.ScoreBound, precision: str) -> NDArray[np.float32]:

@@ -58,9 +58,9 @@ class CudaBackend(SeedingVerbs):
         with self.device:
             return values if rows.in_place else self.device.get(values)
 
-    def n_used(self, labels: Any, blocks: Sequence[Rows]) -> int:
+    def n_used(self, labels: Any, blocks: Sequence[Rows], n_clusters: int) -> int:
         if not self.device.holds(labels):
-            return super().n_used(labels, blocks)
+            return super().n_used(labels, blocks, n_clusters)
         n_used: int = self._n_used(blocks[0], labels)
         return n_used
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..exact import FixedPoint, Float64Array, FloatArray, Int64Array, Moments
+from .. import exact
+from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
 from . import _numba_passes, _threads
 from ._cpu_seeding import Seeding
 from ._cpu_steps import Steps
-from ._numba_compiler import weights_of
-from .base import Rows, Summary
+from ._layout import LANES64 as LANES
+from ._layout import MOST_BITS
+from ._numba_compiler import NO_WEIGHT, weights_of
+from .base import Outcome, Partial, Rows, State, Summary
+
+NO_SUMS = np.empty((0, 0), dtype=np.int64)
+FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
+SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
 
 
 class _Writable:
@@ -45,7 +54,7 @@ class NumbaBackend(Steps, Seeding):
     def summary(self, rows: Rows) -> Summary:
         X = rows.dense()
         n, d = X.shape
-        period = d * max(1, 64 // d)  # rows of a few features are read several at a time, to fill the vectors
+        period = d * max(1, 512 // d)  # rows of a few features are read several at a time, to fill the vectors
         workers = _threads.n_workers(n, d)
         smallest = np.full((workers, period), np.inf, dtype=X.dtype)
         largest = np.full((workers, period), -np.inf, dtype=X.dtype)
@@ -60,6 +69,11 @@ class NumbaBackend(Steps, Seeding):
             largest.reshape(-1, d).max(axis=0).astype(np.float64),
             bool(finite.all()),
         )
+
+    def is_finite(self, rows: Rows) -> bool:
+        if rows.n_samples * rows.data.shape[1] <= FEW_VALUES:
+            return bool(np.isfinite(rows.dense()).all())
+        return super().is_finite(rows)
 
     def weighted_peaks(self, rows: Rows) -> Float64Array:
         X = rows.dense()
@@ -77,16 +91,48 @@ class NumbaBackend(Steps, Seeding):
     def moments(self, rows: Rows, codes: Moments) -> tuple[Int64Array, Int64Array]:
         X = rows.dense()
         n, d = X.shape
-        repeat = max(1, 64 // d)
+        # rows of a few features are read several at a time, to fill the vectors
+        repeat = 1 if d >= 64 else LANES // math.gcd(d, LANES)
+        period = repeat * d
+        n_chunks = period // LANES if codes.first.bits <= MOST_BITS else 0
         workers = _threads.n_workers(n, d)
-        first, second = np.zeros((2, workers, repeat * d), dtype=np.int64)
+        first, second = np.zeros((2, workers, period), dtype=np.int64)
         pivot, scale1, scale2 = (np.tile(a, repeat) for a in (codes.pivot, codes.first.scale, codes.second.scale))
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.moment_sums(X, low, high, repeat * d, pivot, scale1, scale2, first[worker], second[worker])
+            _numba_passes.moment_sums(
+                X, low, high, period, n_chunks, pivot, scale1, scale2, first[worker], second[worker]
+            )
 
         _threads.run(task, n, workers)
         return first.reshape(-1, d).sum(axis=0), second.reshape(-1, d).sum(axis=0)
+
+    # ---- the loop
+    def recenter(
+        self, partial: Partial, centers: Float64Array, encoding: Encoding, threshold: float, *, relocated: bool = False
+    ) -> tuple[Float64Array, Outcome]:
+        weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
+        n_empty = len(weights) - int(np.count_nonzero(weights))
+        n_moved, n_rechecked = partial.n_moved, partial.n_rechecked
+        if n_empty and not relocated:
+            return centers, Outcome(State.EMPTY, 0.0, n_moved, n_rechecked, n_empty, False)
+        features = encoding.features
+        after = np.empty_like(centers)
+        shift_sq, changed = _numba_passes.recenter(
+            partial.sums,
+            NO_SUMS if partial.sums_low is None else partial.sums_low,
+            weights,
+            int(weights.argmax()),
+            1 / features.low_scale,
+            np.ldexp(1.0, -features.exponents),
+            not encoding.two_limbs,
+            centers,
+            after,
+            np.arange(len(centers), dtype=np.int32),
+            np.empty(1 << (len(centers) - 1).bit_length()),
+        )
+        state = State.STRICT if n_moved == 0 else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
+        return after, Outcome(state, shift_sq, n_moved, n_rechecked, n_empty, changed)
 
     # ---- after the loop
     def own_sqdist(self, rows: Rows, centers: Float64Array) -> float:
@@ -98,35 +144,77 @@ class NumbaBackend(Steps, Seeding):
         top = np.zeros(workers)
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.own_sqdist(X, low, high, rows.labels, centers, out)
+            _numba_passes.own_sqdist(X, low, high, rows.labels, centers, out[low:high])
             top[worker] = max(top[worker], _numba_passes.weighted_max(out, weight, low, high))
 
         _threads.run(task, n, workers)
         return float(top.max())
 
-    def inertia(self, rows: Rows, code: FixedPoint) -> tuple[int, int]:
-        values = rows.sqdist
-        n = rows.n_samples
-        workers = _threads.n_workers(n, 1)
+    def total_inertia(self, blocks: Sequence[Rows], centers: Float64Array) -> float:
+        """In one pass over the rows (seldom two), without a distance kept for each of them.
+
+        The code depends on the largest ``w D``. It is guessed from a few rows, and a pass sums in two codes: that of
+        the guess and that of twice as much. If the largest ``w D`` turns out to need another one, it is known by then.
+        """
+        n_samples = sum(rows.n_samples for rows in blocks)
+        guess = self._sampled_peak(blocks[0], centers)
+        while True:
+            codes = [FixedPoint.for_peaks(peak, n_samples) for peak in (guess, 2 * guess)]
+            scale = np.array([code.scale[0] for code in codes])
+            sums = [self._inertia_limbs(rows, centers, scale, codes[0].low_scale) for rows in blocks]
+            peak = max(top for top, _ in sums)
+            if peak == np.inf:
+                return peak
+            wanted = FixedPoint.for_peaks(peak, n_samples)
+            for s, code in enumerate(codes):
+                if code.exponents[0] == wanted.exponents[0]:
+                    return exact.inertia(code, *(sum(int(limbs[s, i]) for _, limbs in sums) for i in (0, 1)))
+            guess = peak
+
+    @staticmethod
+    def _sampled_peak(rows: Rows, centers: Float64Array) -> float:
+        """Largest ``w D`` of some rows."""
+        X = rows.dense()
+        step = max(SAMPLED_ROWS, -(-rows.n_samples // SAMPLED_PLACES))
+        ranges = [(low, min(low + SAMPLED_ROWS, rows.n_samples)) for low in range(0, rows.n_samples, step)]
+        weight, no_limbs = weights_of(rows), np.empty((0, 2), dtype=np.int64)
+        return max(
+            float(_numba_passes.own_inertia(X, *part, rows.labels, weight, centers, NO_WEIGHT, 1.0, no_limbs))
+            for part in ranges
+        )
+
+    @staticmethod
+    def _inertia_limbs(
+        rows: Rows, centers: Float64Array, scale: Float64Array, low_scale: float
+    ) -> tuple[float, Int64Array]:
+        """Largest ``w D`` of all rows, and the limbs of their sum for each scale."""
+        X = rows.dense()
+        n, d = X.shape
         weight = weights_of(rows)
-        out = np.zeros((workers, 16), dtype=np.int64)
-        scale = float(code.scale[0])
+        workers = _threads.n_workers(n, d)
+        limbs = np.zeros((workers, 8, 2), dtype=np.int64)  # two cache lines apart
+        top = np.zeros(workers)
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.weighted_sum(values, weight, low, high, scale, code.low_scale, out[worker])
+            peak = _numba_passes.own_inertia(
+                X, low, high, rows.labels, weight, centers, scale, low_scale, limbs[worker]
+            )
+            top[worker] = max(top[worker], peak)
 
         _threads.run(task, n, workers)
-        return int(out[:, 0].sum()), int(out[:, 1].sum())
+        return float(top.max()), limbs.sum(axis=0)
 
     def transform(self, rows: Rows, centers: Float64Array) -> FloatArray:
         data = rows.dense()
         n, d = data.shape
         out = np.empty((n, len(centers)), dtype=data.dtype)
-        centers_t = np.ascontiguousarray(centers.T)
+        padded = np.zeros((-(-len(centers) // LANES) * LANES, d))
+        padded[: len(centers)] = centers
+        packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
         workers = _threads.n_workers(n, d * len(centers))
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.transform(data, low, high, centers_t, out)
+            _numba_passes.transform(data, low, high, centers, packed, out)
 
         _threads.run(task, n, workers)
         return out

@@ -5,8 +5,6 @@ The one place where the order of adding is left to the compiler (`_any_order`) o
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ._layout import LANES, TILE
@@ -18,31 +16,30 @@ LABELS, REBUILD, MOVED = 0, 1, 2
 
 
 # ------------------------------------------------------------------------------------------------ centers
-def _half_norms(centers, shift, half):  # type: ignore[no-untyped-def]
-    """Fill `half` with |c'|^2 / 2 and return an upper bound of the largest |c'| and the number of equal centers.
-
-    Of equal centers all but the first get an infinite half norm: the label is the first one's anyway, and a row
-    between two equal centers could never be certified.
-    """
+def _squared_norms(centers, shift, norms):  # type: ignore[no-untyped-def]
+    """Fill `norms` with |c'|^2."""
     n_clusters, n_features = centers.shape
-    norms = np.empty(n_clusters)
-    top = 0.0
     for k in range(n_clusters):
         total = 0.0
         for j in range(n_features):
             c = centers[k, j] - shift[j]
             total += c * c
         norms[k] = total
-        half[k] = np.float32(0.5 * total)
-        top = max(top, total)
-    order = np.argsort(norms, kind="mergesort")  # stable: equal norms stay in the order of their index
+
+
+def _drop_equal(centers, norms, order, half):  # type: ignore[no-untyped-def]
+    """Make `half` infinite for all but the first of equal centers; returns how many that are.
+
+    The label is the first one's anyway, and a row between two equal centers could never be certified. order: of the
+    norms, stable, so that equal ones stay in the order of their index.
+    """
     n_equal = 0
-    for a in range(n_clusters):
+    for a in range(order.size):
         k = order[a]
         b = a - 1
         while b >= 0 and norms[order[b]] == norms[k]:
             same = True
-            for j in range(n_features):
+            for j in range(centers.shape[1]):
                 if centers[order[b], j] != centers[k, j]:
                     same = False
                     break
@@ -51,7 +48,7 @@ def _half_norms(centers, shift, half):  # type: ignore[no-untyped-def]
                 n_equal += 1
                 break
             b -= 1
-    return math.sqrt(top) * (1.0 + (n_features + 8) * 2.0**-53), n_equal
+    return n_equal
 
 
 def _pack_groups(centers, order, shift, packed):  # type: ignore[no-untyped-def]
@@ -233,7 +230,8 @@ def _move_rows(  # type: ignore[no-untyped-def]
 
 
 move_rows = compiled(_move_rows)
-half_norms = compiled(_half_norms)
+squared_norms = compiled(_squared_norms)
+drop_equal = compiled(_drop_equal)
 pack_groups = compiled(_pack_groups)
 pack_blocks = compiled(_pack_blocks)
 assign = compiled(_assign)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numba as nb
 import numpy as np
+from numba.core.caching import FunctionCache
 
 from ..exact import Float64Array
 from .base import Rows
 
+_log = logging.getLogger("gpukmeans")
+
 NO_WEIGHT = np.empty(0)
 """What kernels take where there are no weights: one type for both."""
+
+_FAILURES = (OSError, EOFError, pickle.UnpicklingError)  # a full disk, a directory taken away, a file cut short
 
 
 def weights_of(rows: Rows) -> Float64Array:
@@ -20,12 +27,35 @@ def weights_of(rows: Rows) -> Float64Array:
     return NO_WEIGHT if rows.sample_weight is None else rows.sample_weight
 
 
+class _Cache(FunctionCache):
+    """The cache of one kernel on disk, without which everything works too.
+
+    Numba finds out whether it can write when a function is defined; where that is no longer so when the function has
+    been compiled, it fails the call.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except _FAILURES as error:
+            _log.debug("a compiled kernel cannot be read from %s: %s", self.cache_path, error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except _FAILURES as error:
+            _log.debug("a compiled kernel cannot be kept in %s: %s", self.cache_path, error)
+
+
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """The function compiled by Numba.
 
     No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own.
     """
+    kernel = nb.njit(nogil=True, error_model="numpy", **options)(function)
     try:
-        return nb.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
-    except RuntimeError:  # no directory that a cache could be written to: compile in every process
-        return nb.njit(nogil=True, error_model="numpy", **options)(function)
+        kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
+    except RuntimeError as error:  # no directory that could be written to
+        _log.debug("compiled in every process: %s", error)
+    return kernel

@@ -122,12 +122,7 @@ class NumpyBackend(Backend):
             rows.sqdist = np.empty(len(X))
         for part in self._ranges(*X.shape):
             rows.sqdist[part] = exact.sq_distances(X[part], centers[rows.labels[part]])
-        return float(self._weighted(rows, rows.sqdist).max())
-
-    def inertia(self, rows: Rows, code: FixedPoint) -> tuple[int, int]:
-        assert rows.sqdist is not None
-        y = self._weighted(rows, rows.sqdist)
-        return int(code.high(y).sum()), int(code.low(y).sum())
+        return float(rows.weighted(rows.sqdist).max())
 
     def transform(self, rows: Rows, centers: Float64Array) -> FloatArray:
         data = rows.dense()
@@ -146,21 +141,14 @@ class NumpyBackend(Backend):
             total += t * t
         return total
 
-    @staticmethod
-    def _weighted(rows: Rows, values: FloatArray) -> Float64Array:
-        """``w values``, and 0 for weight 0 also where the value is infinite."""
-        y = values.astype(np.float64)
-        w = rows.sample_weight
-        return y if w is None else np.multiply(w, y, out=np.zeros_like(y), where=w > 0)
-
     def seed_update(self, rows: Rows, center: FloatArray, first: bool) -> float:
         sq = self._seed_sqdist(rows.dense(), center)
         rows.closest = sq if first or rows.closest is None else np.minimum(rows.closest, sq)
-        return float(self._weighted(rows, rows.closest).max())
+        return float(rows.weighted(rows.closest).max())
 
     def _potentials(self, rows: Rows, code: FixedPoint) -> Int64Array:
         assert rows.closest is not None
-        return code.high(self._weighted(rows, rows.closest))
+        return code.high(rows.weighted(rows.closest))
 
     def seed_total(self, rows: Rows, code: FixedPoint) -> int:
         return int(self._potentials(rows, code).sum())
@@ -176,5 +164,5 @@ class NumpyBackend(Backend):
         totals = []
         for candidate in candidates:
             nearest = np.minimum(rows.closest, self._seed_sqdist(X, candidate))
-            totals.append(int(code.high(self._weighted(rows, nearest)).sum()))
+            totals.append(int(code.high(rows.weighted(nearest)).sum()))
         return totals

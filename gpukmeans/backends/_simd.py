@@ -26,6 +26,20 @@ from ._layout import LANES, TILE, VECTORS
 cgutils: Any = _cgutils  # untyped
 
 
+def _address_of(typing: Any, array: Any, index: Any) -> Any:
+    """Address of an element of a C-contiguous array, by its number. (Numba takes seconds to compile `ctypes.data`.)"""
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        kind = signature.args[0]
+        data = b.ptrtoint(context.make_array(kind)(context, b, args[0]).data, ir.IntType(64))
+        return b.add(data, b.mul(args[1], ir.Constant(ir.IntType(64), kind.dtype.bitwidth // 8)))
+
+    return types.intp(array, types.intp), codegen
+
+
+address_of: Callable[[Any, int], int] = intrinsic(_address_of)
+
+
 def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
     """Numba intrinsic ``(rows, centers, half, best, label, second, n_features, n_groups)``; all arrays by address.
 

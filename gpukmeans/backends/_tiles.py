@@ -29,6 +29,9 @@ def _choose() -> Any:
 
 
 _tiles = _choose()
+VECTOR_CODE: bool = _tiles.__name__.endswith("simd")
+"""Whether vector code compiles."""
+
 load_tile = _tiles.load_tile
 score_groups = _tiles.score_groups
 score_blocks = _tiles.score_blocks

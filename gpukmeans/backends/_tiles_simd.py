@@ -8,7 +8,7 @@ from ..exact import CHAIN
 from . import _simd_bounds
 from ._layout import LANES, TILE
 from ._numba_compiler import compiled
-from ._simd import make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
+from ._simd import address_of, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
 from ._tiles_common import round_up_norms, smallest_two
 
 _pack32 = make_pack_tile(double=False)
@@ -49,16 +49,19 @@ def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[n
     in_order: the rows follow each other in memory.
     """
     n_samples, n_features = X.shape
-    base, step = X.ctypes.data, X.strides[0]
-    if in_order and 2 <= n_features <= 4:
-        pack_narrow(base + rows[0] * step, X.itemsize, n_features, shift.ctypes.data, tile.ctypes.data)
-    elif n_features >= LANES or rows.max() + LANES <= n_samples:  # LANES values of every row can be read
+    base, step = address_of(X, 0), X.strides[0]
+    last = rows[0]
+    if not (in_order and 2 <= n_features <= 4):
         for i in range(TILE):
             address[i] = base + rows[i] * step
+            last = rows[i] if rows[i] > last else last
+    if in_order and 2 <= n_features <= 4:
+        pack_narrow(base + rows[0] * step, X.itemsize, n_features, address_of(shift, 0), address_of(tile, 0))
+    elif n_features >= LANES or last + LANES <= n_samples:  # LANES values of every row can be read
         if X.itemsize == 8:
-            _pack64(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+            _pack64(address_of(address, 0), address_of(shift, 0), address_of(tile, 0), n_features)
         else:
-            _pack32(address.ctypes.data, shift.ctypes.data, tile.ctypes.data, n_features)
+            _pack32(address_of(address, 0), address_of(shift, 0), address_of(tile, 0), n_features)
     else:
         for i in range(TILE):
             for j in range(n_features):
@@ -90,8 +93,8 @@ def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # 
     """Best and second best score of each row of the tile among `n_groups` groups of centers from `first` on."""
     n_features, width = packed.shape[1:]
     score_addresses(
-        tile.ctypes.data, packed[first:].ctypes.data, half[first * width :].ctypes.data, best.ctypes.data,
-        label.ctypes.data, second.ctypes.data, n_features, n_groups, width,
+        address_of(tile, 0), address_of(packed, first * n_features * width), address_of(half, first * width), address_of(best, 0),
+        address_of(label, 0), address_of(second, 0), n_features, n_groups, width,
     )  # fmt: skip
 
 
@@ -100,9 +103,9 @@ def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, lab
     n_features = X.shape[1]
     n_blocks, _, width, _ = packed.shape
     for i in range(TILE):
-        address[i] = X.ctypes.data + rows[i] * X.strides[0]
+        address[i] = address_of(X, 0) + rows[i] * X.strides[0]
     a, s, c, out, v = (
-        address.ctypes.data, shift.ctypes.data, packed.ctypes.data, scores.ctypes.data, norm.ctypes.data,
+        address_of(address, 0), address_of(shift, 0), address_of(packed, 0), address_of(scores, 0), address_of(norm, 0),
     )  # fmt: skip
     if X.itemsize == 4:
         if width == 5:
@@ -123,21 +126,21 @@ def _merge_group(group_best, group_second, group_label, first, best, second, lab
     `group_label` becomes places.
     """
     _merge(
-        group_best.ctypes.data, group_second.ctypes.data, group_label.ctypes.data, first, best.ctypes.data,
-        second.ctypes.data, label.ctypes.data,
+        address_of(group_best, 0), address_of(group_second, 0), address_of(group_label, 0), first, address_of(best, 0),
+        address_of(second, 0), address_of(label, 0),
     )  # fmt: skip
 
 
 def _excess_over(anchor, best, norm, error, u):  # type: ignore[no-untyped-def]
     """Fill u with upper bounds of the distance to the best score's center; returns one of the largest u - anchor."""
-    return _excess(best.ctypes.data, norm.ctypes.data, error.ctypes.data, anchor.ctypes.data, u.ctypes.data)
+    return _excess(address_of(best, 0), address_of(norm, 0), address_of(error, 0), address_of(anchor, 0), address_of(u, 0))
 
 
 def _slack_under(group_best, group_second, group_label, label, norm, error, u):  # type: ignore[no-untyped-def]
     """Lower bound of the smallest l - u, l the distance to the nearest center of the group that is not `label`."""
     return _slack(
-        group_best.ctypes.data, group_second.ctypes.data, group_label.ctypes.data, label.ctypes.data,
-        norm.ctypes.data, error.ctypes.data, u.ctypes.data,
+        address_of(group_best, 0), address_of(group_second, 0), address_of(group_label, 0), address_of(label, 0),
+        address_of(norm, 0), address_of(error, 0), address_of(u, 0),
     )  # fmt: skip
 
 

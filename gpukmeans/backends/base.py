@@ -76,6 +76,12 @@ class Rows:
         rows: FloatArray = taken if isinstance(taken, np.ndarray) else taken.toarray()
         return rows
 
+    def weighted(self, values: FloatArray) -> Float64Array:
+        """``w values`` on the host, and 0 for weight 0 also where the value is infinite."""
+        y = values.astype(np.float64)
+        w = self.sample_weight
+        return y if w is None else np.multiply(w, y, out=np.zeros_like(y), where=w > 0)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -233,9 +239,14 @@ class Backend(ABC):
         """Labels of all blocks, int32, shape (n_samples,): on the device if the data was passed there, else NumPy."""
         return blocks[0].labels if len(blocks) == 1 else np.concatenate([rows.labels for rows in blocks])
 
-    def n_used(self, labels: Any, blocks: Sequence[Rows]) -> int:
+    def n_used(self, labels: Any, blocks: Sequence[Rows], n_clusters: int) -> int:
         """How many clusters have a row, for labels of any run on these blocks."""
-        return int(np.count_nonzero(np.bincount(labels)))
+        used = np.zeros(n_clusters, dtype=bool)
+        for low in range(0, len(labels), 1 << 14):  # a few thousand rows show all clusters, as a rule
+            used[labels[low : low + (1 << 14)]] = True
+            if used.all():
+                break
+        return int(np.count_nonzero(used))
 
     def sqdist(self, blocks: Sequence[Rows]) -> Any:
         """Kept distances of all blocks, float64, shape (n_samples,): where `labels` are."""
@@ -244,6 +255,10 @@ class Backend(ABC):
     @abstractmethod
     def summary(self, rows: Rows) -> Summary:
         """Range of each feature, and whether all values are finite."""
+
+    def is_finite(self, rows: Rows) -> bool:
+        """Whether no value is NaN or infinite."""
+        return self.summary(rows).finite
 
     @abstractmethod
     def weighted_peaks(self, rows: Rows) -> Float64Array:
@@ -343,9 +358,24 @@ class Backend(ABC):
     def own_sqdist(self, rows: Rows, centers: Any) -> float:
         """Keep D of each row to its own center in ``rows.sqdist``; returns the largest ``w D``."""
 
-    @abstractmethod
     def inertia(self, rows: Rows, code: FixedPoint) -> tuple[int, int]:
         """Limbs of the sum of ``w D`` over the kept distances."""
+        assert rows.sqdist is not None
+        y = rows.weighted(rows.sqdist)
+        return int(code.high(y).sum()), int(code.low(y).sum())
+
+    def total_inertia(self, blocks: Sequence[Rows], centers: Any) -> float:
+        """Sum of ``w D`` to the own center, for the labels as they are; infinite if one of them is."""
+        n_samples = sum(rows.n_samples for rows in blocks)
+        peak = max(self.own_sqdist(rows, centers) for rows in blocks)
+        if peak == np.inf:
+            return peak
+        code = FixedPoint.for_peaks(peak, n_samples)
+        high = low = 0
+        for rows in blocks:
+            a, b = self.inertia(rows, code)
+            high, low = high + a, low + b
+        return exact.inertia(code, high, low)
 
     @abstractmethod
     def transform(self, rows: Rows, centers: Float64Array) -> Any:

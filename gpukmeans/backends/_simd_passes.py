@@ -1,0 +1,203 @@
+"""Vector code of the passes over all rows: moments of columns, and distances in the canonical order of additions.
+
+LLVM vector code is emitted directly: LLVM's own vectoriser reorders no additions, so it leaves a sum over features
+scalar, and it checks at every row whether the arrays overlap. Nothing is fused: every operation is rounded on its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils as _cgutils
+from numba.extending import intrinsic
+
+from ._layout import LANES64 as LANES
+from ._layout import ROWS
+
+cgutils: Any = _cgutils  # untyped
+MAGIC = 1.5 * 2.0**52  # see MOST_BITS
+
+_F64, _I32, _I64 = ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_VECTOR, _INTEGERS = ir.VectorType(_F64, LANES), ir.VectorType(_I64, LANES)
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(_I64, value)
+
+
+def _at(b: Any, base: Any, offset: Any, kind: Any) -> Any:
+    return b.inttoptr(b.add(base, offset), kind.as_pointer())
+
+
+def _address(context: Any, b: Any, kind: Any, array: Any) -> Any:
+    return b.ptrtoint(context.make_array(kind)(context, b, array).data, _I64)
+
+
+def _splat(b: Any, scalar: Any, kind: Any) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    lane = b.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return b.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _load_values(b: Any, base: Any, offset: Any, double: bool) -> Any:
+    """LANES values of float64 if `double`, else of float32, as float64."""
+    if double:
+        return b.load(_at(b, base, offset, _VECTOR), align=8)
+    narrow = ir.VectorType(ir.FloatType(), LANES)
+    return b.fpext(b.load(_at(b, base, offset, narrow), align=4), _VECTOR)
+
+
+def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
+    size = 8 if double else 4
+    values, pivot, scale1, scale2, sum1, sum2 = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:6], args[:6], strict=True)
+    )
+    start, period, n_rows, n_chunks = args[6:]
+    magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
+    surplus = _splat(b, b.mul(n_rows, _const(int(np.array(MAGIC).view(np.int64)))), _INTEGERS)
+    total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
+    row_bytes = b.mul(period, _const(size))
+    first = b.add(values, b.mul(start, _const(size)))
+    with cgutils.for_range(b, n_chunks) as chunks:
+        offset = b.mul(chunks.index, _const(LANES * 8))
+        p, s1, s2 = (b.load(_at(b, base, offset, _VECTOR), align=8) for base in (pivot, scale1, scale2))
+        rows = b.add(first, b.mul(chunks.index, _const(LANES * size)))
+        for total in (total1, total2):
+            b.store(ir.Constant(_INTEGERS, [0] * LANES), total)
+        with cgutils.for_range(b, n_rows) as loop:
+            q = b.fsub(_load_values(b, rows, b.mul(loop.index, row_bytes), double), p)
+            for total, y in ((total1, b.fmul(q, s1)), (total2, b.fmul(b.fmul(q, q), s2))):
+                code = b.bitcast(b.fadd(y, magic), _INTEGERS)
+                b.store(b.add(b.load(total), code), total)
+        for total, base in ((total1, sum1), (total2, sum2)):
+            place = _at(b, base, offset, _INTEGERS)
+            code = b.sub(b.load(total), surplus)
+            b.store(b.add(b.load(place, align=8), code), place, align=8)
+    return context.get_dummy_value()
+
+
+def _moment_rows(
+    typing: Any, values: Any, pivot: Any, scale1: Any, scale2: Any, sum1: Any, sum2: Any,
+    start: Any, period: Any, n_rows: Any, n_chunks: Any,
+) -> Any:  # fmt: skip
+    """Add ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column.
+
+    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values, from values[start] on. values: flat,
+    float32 or float64; pivot, scale1, scale2: float64; sum1, sum2: int64. No code may pass MOST_BITS.
+    """
+    numbers = (types.intp,) * 4
+    return types.void(values, pivot, scale1, scale2, sum1, sum2, *numbers), _moment_codegen
+
+
+def _transposed(b: Any, block: list[Any]) -> list[Any]:
+    mask_type = ir.VectorType(_I32, LANES)
+    bit = 1
+    while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
+        keep = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
+        take = [lane ^ bit if not lane & bit else LANES + lane for lane in range(LANES)]
+        for r in range(LANES):
+            if not r & bit:
+                even, odd = block[r], block[r | bit]
+                block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
+                block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
+        bit *= 2
+    return block
+
+
+def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
+    size = 8 if double else 4
+    X, labels, centers, out = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+    )
+    row, n_features, n_chunks = args[4:]
+    x_bytes, c_bytes = b.mul(n_features, _const(size)), b.mul(n_features, _const(8))
+    x, c = [], []
+    for r in range(ROWS):
+        i = b.add(row, _const(r))
+        label = b.sext(b.load(_at(b, labels, b.mul(i, _const(4)), _I32), align=4), _I64)
+        x.append(b.add(X, b.mul(i, x_bytes)))
+        c.append(b.add(centers, b.mul(label, c_bytes)))
+    totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS // LANES)]
+    for total in totals:
+        b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+    with cgutils.for_range(b, n_chunks) as chunks:
+        x_offset, c_offset = b.mul(chunks.index, _const(LANES * size)), b.mul(chunks.index, _const(LANES * 8))
+        for g, total in enumerate(totals):
+            block = []
+            for r in range(g * LANES, (g + 1) * LANES):
+                center = b.load(_at(b, c[r], c_offset, _VECTOR), align=8)
+                t = b.fsub(_load_values(b, x[r], x_offset, double), center)
+                block.append(b.fmul(t, t))
+            value = b.load(total)
+            for square in _transposed(b, block):
+                value = b.fadd(value, square)
+            b.store(value, total)
+    for g, total in enumerate(totals):
+        b.store(b.load(total), _at(b, out, _const(g * LANES * 8), _VECTOR), align=8)
+    return context.get_dummy_value()
+
+
+def _own_rows(
+    typing: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any, n_chunks: Any
+) -> Any:
+    """Fill out[:ROWS] with D of the rows of X from `row` on, each to its own center.
+
+    Over the first ``n_chunks LANES`` features, added in their order. X: float32 or float64; labels: int32; centers,
+    out: float64; all C-contiguous. Squares are taken with the features in the lanes and transposed, so that the
+    additions have the rows in the lanes.
+    """
+    numbers = (types.intp,) * 3
+    return types.void(X, labels, centers, out, *numbers), _own_codegen
+
+
+def _distance_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    double = signature.args[0].dtype == types.float64
+    size = 8 if double else 4
+    X, packed, out = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:3], args[:3], strict=True)
+    )
+    row, n_features, n_chunks = args[3:]
+    kind = _VECTOR if double else ir.VectorType(ir.FloatType(), LANES)
+    root = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.sqrt.v{LANES}f64")
+    n_clusters = b.mul(n_chunks, _const(LANES))
+    x = [b.add(X, b.mul(b.mul(b.add(row, _const(r)), n_features), _const(size))) for r in range(ROWS)]
+    totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS)]
+    with cgutils.for_range(b, n_chunks) as chunks:
+        first = b.mul(chunks.index, _const(LANES))
+        centers = b.add(packed, b.mul(b.mul(first, n_features), _const(8)))
+        for total in totals:
+            b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+        with cgutils.for_range(b, n_features) as loop:
+            center = b.load(_at(b, centers, b.mul(loop.index, _const(LANES * 8)), _VECTOR), align=8)
+            offset = b.mul(loop.index, _const(size))
+            for r, total in enumerate(totals):
+                if double:
+                    value = b.load(_at(b, x[r], offset, _F64), align=8)
+                else:
+                    value = b.fpext(b.load(_at(b, x[r], offset, ir.FloatType()), align=4), _F64)
+                t = b.fsub(_splat(b, value, _VECTOR), center)
+                b.store(b.fadd(b.load(total), b.fmul(t, t)), total)
+        for r, total in enumerate(totals):
+            distance = b.call(root, [b.load(total)])
+            distance = distance if double else b.fptrunc(distance, kind)
+            place = b.add(b.mul(_const(r), n_clusters), first)
+            b.store(distance, _at(b, out, b.mul(place, _const(size)), kind), align=size)
+    return context.get_dummy_value()
+
+
+def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, row: Any, n_features: Any, n_chunks: Any) -> Any:
+    """Fill `out` with the distances (not squared) of ROWS rows of X from `row` on to ``n_chunks LANES`` centers.
+
+    X, out: float32 or float64, the same; packed: float64, (n_chunks, n_features, LANES); out: (ROWS, n_chunks LANES).
+    """
+    return types.void(X, packed, out, *(types.intp,) * 3), _distance_codegen
+
+
+moment_rows: Any = intrinsic(_moment_rows)
+own_rows: Any = intrinsic(_own_rows)
+distance_rows: Any = intrinsic(_distance_rows)

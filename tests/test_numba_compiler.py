@@ -1,0 +1,76 @@
+"""A cache of kernels that cannot be written or read costs time, never a call."""
+
+import errno
+import os
+import pickle
+
+import pytest
+
+from gpukmeans.backends._numba_compiler import _Cache, compiled
+
+caching = pytest.importorskip("numba.core.caching")
+
+
+def twice(x):
+    return 2 * x
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+
+
+def fail(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+TAKEN_AWAY = PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_kernel_is_kept_and_found_again(tmp_path):
+    first = compiled(twice)
+    assert first(3) == 6
+    assert [name for _, _, names in os.walk(tmp_path) for name in names if name.endswith(".nbc")]
+    second = compiled(twice)
+    assert second(3) == 6
+    assert sum(second.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("error", [FULL, TAKEN_AWAY])
+@pytest.mark.parametrize("place", ["_CacheLocator.ensure_cache_path", "IndexDataCacheFile.save"])
+def test_a_disk_that_is_full_after_compiling_fails_no_call(monkeypatch, caplog, error, place):
+    kernel = compiled(twice)
+    owner, name = place.split(".")
+    monkeypatch.setattr(getattr(caching, owner), name, fail(error))
+    with caplog.at_level("DEBUG", "gpukmeans"):
+        assert kernel(3) == 6
+        assert kernel(1.5) == 3.0
+    assert error.strerror in caplog.text
+
+
+@pytest.mark.parametrize("error", [TAKEN_AWAY, EOFError(), pickle.UnpicklingError("truncated")])
+def test_a_cache_that_cannot_be_read_is_compiled_past(monkeypatch, error):
+    assert compiled(twice)(3) == 6
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", fail(error))
+    kernel = compiled(twice)
+    assert kernel(3) == 6
+    assert sum(kernel.stats.cache_misses.values()) == 1
+
+
+def test_a_file_that_was_cut_short_is_compiled_past(tmp_path):
+    assert compiled(twice)(3) == 6
+    for folder, _, names in os.walk(tmp_path):
+        for name in names:
+            open(os.path.join(folder, name), "wb").close()
+    assert compiled(twice)(3) == 6
+
+
+def test_without_any_directory_kernels_are_compiled_in_every_process(monkeypatch):
+    monkeypatch.setattr(_Cache, "__init__", fail(RuntimeError("cannot cache function: no locator available")))
+    kernel = compiled(twice)
+    assert kernel(3) == 6
+    assert kernel.stats.cache_path is None
