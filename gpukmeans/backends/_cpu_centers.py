@@ -19,7 +19,8 @@ class Packed(NamedTuple):
 
     Attributes
     ----------
-    shift : ndarray in the dtype of X, shape (max(n_features, LANES),)
+    shift : tuple of ndarrays, shape (max(n_features, LANES),)
+        As float32 and as float64, see `both_types`.
     groups : ndarray of float32, shape (n_groups, n_features, width)
         For rows in the lanes; empty if `blocks` is not.
     blocks : ndarray of float32, shape (n_blocks, n_chunks, width, LANES)
@@ -34,7 +35,7 @@ class Packed(NamedTuple):
         Centers that equal one before.
     """
 
-    shift: FloatArray
+    shift: tuple[FloatArray, FloatArray]
     groups: NDArray[np.float32]
     blocks: NDArray[np.float32]
     half: NDArray[np.float32]
@@ -57,7 +58,8 @@ def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
     _numba_assign.pack_blocks(centers, shift, blocks)
     # one lane, the tree over the lanes, the half norm
     bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
-    return Packed(shift, np.zeros((0, 0, 0), np.float32), blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+    none = np.zeros((0, 0, 0), dtype=np.float32)
+    return Packed(both_types(shift), none, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
 
 
 def pack_groups(
@@ -74,7 +76,13 @@ def pack_groups(
     _numba_assign.pack_groups(centers, order, shift, groups)
     bound = exact.score_bound(d, norm, chain=exact.CHAIN)
     blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
-    return Packed(shift, groups, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+    return Packed(both_types(shift), groups, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+
+
+def both_types(array: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The array as kernels for float32 and float64 take it: a place for each, the other one is empty."""
+    empty = np.empty((0, *array.shape[1:]), dtype=np.float64 if array.dtype == np.float32 else np.float32)
+    return (array, empty) if array.dtype == np.float32 else (empty, array)
 
 
 def features_in_lanes(n_features: int, n_clusters: int) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..exact import Float64Array, FloatArray, Int64Array
 from . import _numba_pruning, _threads
-from ._cpu_centers import Packed
+from ._cpu_centers import Packed, both_types
 from ._layout import TILE
 from ._pruning_rule import Rule
 from .base import Rows
@@ -100,13 +100,13 @@ class Tiles:
         counts : ndarray of int64
             Rows moved, rows rechecked, groups scored, tiles read.
         """
-        drift = self._drift(centers)
+        drift, data = self._drift(centers), both_types(X)
         fresh, self.centers = self.centers is None, centers.copy()
         counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_pruning.assign_pruned(
-                X, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
+                data, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
                 self.offset, fresh, labels, keep, centers, packed.shift, packed.groups, packed.half, packed.bound,
                 packed.norm, self.parts, self.center_at, self.position_of, self.group_of, self.moved_by, drift,
                 *sums[worker], counts[worker],

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..exact import Encoding, Float64Array, Int64Array
 from . import _numba_assign, _threads
-from ._cpu_centers import Packed, pack, pack_groups
+from ._cpu_centers import Packed, both_types, pack, pack_groups
 from ._cpu_pruning import PACKED, Pruning, Tiles
 from ._layout import TILE
 from ._numba_assign import LABELS, MOVED, REBUILD
@@ -127,12 +127,13 @@ def _dense(
     X: Any, rows: Rows, centers: Float64Array, packed: Packed, mode: int, sums: list[tuple[Any, ...]]
 ) -> tuple[int, int]:
     """Compare every row with every center."""
+    data = both_types(X)
     counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
 
     def task(worker: int, low: int, high: int) -> None:
         _numba_assign.assign(
-            X, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half, packed.bound,
-            mode, *sums[worker], counts[worker],
+            data, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half,
+            packed.bound, mode, *sums[worker], counts[worker],
         )  # fmt: skip
 
     _threads.run(task, len(X), len(sums), multiple=TILE)

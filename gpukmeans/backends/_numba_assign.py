@@ -93,9 +93,12 @@ distance = compiled(_distance)
 any_order = compiled(_any_order, fastmath={"reassoc", "contract", "nsz"})
 
 
-def _recheck(x, centers):  # type: ignore[no-untyped-def]
+def _recheck(X, row, centers):  # type: ignore[no-untyped-def]
     """Canonical label of one row. Canonical D, a slow chain of additions, only where rounding could decide."""
     n_clusters, n_features = centers.shape
+    x = np.empty(n_features)
+    for j in range(n_features):
+        x[j] = X[1][row, j] if X[1].size else np.float64(X[0][row, j])
     margin = 1.0 + 8.0 * (n_features + 4) * 2.0**-53
     closest = np.inf
     label = 0
@@ -133,14 +136,15 @@ def _assign(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
-    shift: in the dtype of X, so that x - shift is rounded once. groups or blocks: the packed centers, the other one
+    X: the rows as float32 and as float64, one of them empty: so there is one kernel for both. shift: likewise, so that
+    x - shift is rounded once. groups or blocks: the packed centers, the other one
     is empty. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
     sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
     """
-    n_features = X.shape[1]
+    n_features = centers.shape[1]
     in_blocks = blocks.size > 0
     const, linear, quadratic = bound[0], bound[1], bound[2]
-    tile = np.zeros((0 if in_blocks else max(n_features, LANES), TILE), np.float32)
+    tile = np.empty((0 if in_blocks else max(n_features, LANES), TILE), np.float32)
     scores = np.empty((half.size if in_blocks else 0, TILE), np.float32)
     rows = np.empty(TILE, np.int64)
     address = np.empty(TILE, np.int64)
@@ -167,7 +171,7 @@ def _assign(  # type: ignore[no-untyped-def]
         if is_open:
             for i in range(m):
                 if not (second[i] - best[i] > norm[i]):
-                    label[i] = recheck(X[start + i], centers)
+                    label[i] = recheck(X, start + i, centers)
                     counts[1] += 1
         moved = 0
         for i in range(m):
@@ -189,8 +193,11 @@ def _assign(  # type: ignore[no-untyped-def]
 def _move_rows(  # type: ignore[no-untyped-def]
     X, rows, m, old, new, weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low
 ):  # fmt: skip
-    """Take each of the first m rows out of the sums of its old cluster (-1: of none) and add it to the new one's."""
-    n_features = X.shape[1]
+    """Take each of the first m rows out of the sums of its old cluster (-1: of none) and add it to the new one's.
+
+    Data of float64 has two limbs, data of float32 one.
+    """
+    n_features = sums.shape[1]
     for i in range(m):
         a, b, row = old[i], new[i], rows[i]
         if a == b:
@@ -210,7 +217,7 @@ def _move_rows(  # type: ignore[no-untyped-def]
             weights[a] -= high
         if two_limbs:
             for j in range(n_features):
-                y = w * np.float64(X[row, j]) * scale[j]
+                y = w * X[1][row, j] * scale[j]
                 limb = np.rint(y)
                 high = np.int64(limb)
                 low = np.int64(np.rint((y - limb) * low_scale))
@@ -221,12 +228,12 @@ def _move_rows(  # type: ignore[no-untyped-def]
                     sums_low[a, j] -= low
         elif a >= 0:
             for j in range(n_features):
-                high = np.int64(np.rint(w * np.float64(X[row, j]) * scale[j]))
+                high = np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
                 sums[b, j] += high
                 sums[a, j] -= high
         else:
             for j in range(n_features):
-                sums[b, j] += np.int64(np.rint(w * np.float64(X[row, j]) * scale[j]))
+                sums[b, j] += np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
 
 
 move_rows = compiled(_move_rows)

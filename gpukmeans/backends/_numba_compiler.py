@@ -53,7 +53,8 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
     No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own.
     """
-    kernel = nb.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
+    kernel = nb.njit(**options)(function)
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to

@@ -23,6 +23,7 @@ from ._layout import MARGIN as _MARGIN
 from ._numba_assign import move_rows, recheck
 from ._numba_compiler import compiled
 from ._tiles import excess_over, load_tile, merge_group, score_groups, slack_under
+from ._tiles_common import nothing_scored
 
 MARGIN = np.float32(_MARGIN)
 
@@ -76,10 +77,10 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
     groups to a group. drift: how far each center moved. counts: (moved, rechecked, groups scored, tiles read).
     keep: labels and sums are brought up to date; else only what is kept here (a trial).
     """
-    n_features = X.shape[1]
+    n_features = centers.shape[1]
     n_groups = slack.shape[1]
     width = groups.shape[2] * parts
-    tile = np.zeros((max(n_features, LANES), TILE), np.float32)
+    tile = np.empty((max(n_features, LANES), TILE), np.float32)
     rows = np.empty(TILE, np.int64)
     address = np.empty(TILE, np.int64)
     norm = np.empty(TILE, np.float32)
@@ -122,12 +123,11 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         for i in range(m, TILE):  # the last row fills the last tile
             rows[i] = rows[m - 1]
             a[i] = a[m - 1]
-        load_tile(X, rows, False, address, shift, tile, norm)
+        load_tile(X, rows, m < 0, address, shift, tile, norm)
         prepare_errors(norm, bound, n_features, centers_norm, threshold, error)
-        best[:] = np.inf
-        second[:] = np.inf
-        label[:] = 0
-        is_own[:] = fresh
+        nothing_scored(best, second, label)
+        for g in range(n_groups):
+            is_own[g] = fresh
         if the_own >= 0:
             is_own[group_of[the_own]] = True
         else:
@@ -158,7 +158,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         if is_open:
             for i in range(TILE):
                 if not (second[i] - best[i] > threshold[i]):
-                    label[i] = position_of[recheck(X[rows[i]], centers)]
+                    label[i] = position_of[recheck(X, rows[i], centers)]
                     counts[1] += i < m
         # the anchors move to where the rows are now: what was not scored pays for it, what was is exact again
         for g in range(n_groups):

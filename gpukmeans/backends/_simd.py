@@ -27,7 +27,7 @@ cgutils: Any = _cgutils  # untyped
 
 
 def _address_of(typing: Any, array: Any, index: Any) -> Any:
-    """Address of an element of a C-contiguous array, by its number. (Numba takes seconds to compile `ctypes.data`.)"""
+    """Address of the element of a C-contiguous array with that number; Numba takes long to compile `ctypes.data`."""
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]
@@ -37,7 +37,19 @@ def _address_of(typing: Any, array: Any, index: Any) -> Any:
     return types.intp(array, types.intp), codegen
 
 
-address_of: Callable[[Any, int], int] = intrinsic(_address_of)
+def _copy_bytes(typing: Any, target: Any, source: Any, n_bytes: Any) -> Any:
+    """Copy `n_bytes` bytes from one address to another."""
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        cgutils.raw_memcpy(b, b.inttoptr(args[0], pointer), b.inttoptr(args[1], pointer), args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+address_of: Any = intrinsic(_address_of)
+copy_bytes: Any = intrinsic(_copy_bytes)
 
 
 def make_score_tile(group: int, chained: bool) -> Callable[..., None]:

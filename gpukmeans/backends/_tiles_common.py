@@ -16,11 +16,17 @@ def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
         norm[i] = np.sqrt(norm[i]) * inflate + tiny
 
 
+def _nothing_scored(best, second, label):  # type: ignore[no-untyped-def]
+    """Best and second best score before the first center; a loop compiles sooner than slices."""
+    for i in range(TILE):
+        best[i] = np.inf
+        second[i] = np.inf
+        label[i] = 0
+
+
 def _smallest_two(scores, half, best, label, second):  # type: ignore[no-untyped-def]
     """The two smallest of ``half[k] + scores[k]`` for each row of the tile, and the place of the smallest."""
-    best[:] = np.inf
-    second[:] = np.inf
-    label[:] = 0
+    nothing_scored(best, second, label)
     for k in range(half.size):
         h = half[k]
         for i in range(TILE):
@@ -33,4 +39,5 @@ def _smallest_two(scores, half, best, label, second):  # type: ignore[no-untyped
 
 
 round_up_norms = compiled(_round_up_norms)
+nothing_scored = compiled(_nothing_scored)
 smallest_two = compiled(_smallest_two)

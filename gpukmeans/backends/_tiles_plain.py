@@ -7,17 +7,24 @@ import numpy as np
 from ..exact import CHAIN
 from ._layout import LANES, MARGIN, TILE, TINY
 from ._numba_compiler import compiled
-from ._tiles_common import round_up_norms, smallest_two
+from ._tiles_common import nothing_scored, round_up_norms, smallest_two
 
 _MARGIN, _TINY = np.float32(MARGIN), np.float32(TINY)
 
 
+def _moved(X, row, j, shift):  # type: ignore[no-untyped-def]
+    """The value minus the shift, rounded once in the dtype of X, then to float32."""
+    if X[1].size:
+        return np.float32(X[1][row, j] - shift[1][j])
+    return X[0][row, j] - shift[0][j]
+
+
 def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
     """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|."""
-    n_features = X.shape[1]
+    n_features = X[0].shape[1]
     for i in range(TILE):
         for j in range(n_features):
-            tile[j, i] = np.float32(X[rows[i], j] - shift[j])
+            tile[j, i] = moved(X, rows[i], j, shift)
     norm[:] = 0
     for j in range(n_features):
         for i in range(TILE):
@@ -31,9 +38,7 @@ def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # 
     chain = CHAIN if n_features > 2 * CHAIN else n_features
     total = np.empty((1, TILE), np.float32)
     part = np.empty(TILE, np.float32)
-    best[:] = np.inf
-    second[:] = np.inf
-    label[:] = 0
+    nothing_scored(best, second, label)
     for c in range(n_groups * width):
         total[:] = half[first * width + c]
         for start in range(0, n_features, chain):
@@ -53,14 +58,14 @@ def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # 
 
 def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
     """As `load_tile` and `score_groups`, for centers in blocks; lane by lane, as its bound wants it."""
-    n_features = X.shape[1]
+    n_features = X[0].shape[1]
     n_blocks, n_chunks, width, _ = packed.shape
     lanes = np.empty(LANES, np.float32)
     x = np.empty(n_chunks * LANES, np.float32)
     for i in range(TILE):
         for lane in range(n_chunks * LANES):  # the last chunk holds the last LANES features
             j = lane if lane < (n_chunks - 1) * LANES else lane - (n_chunks * LANES - n_features)
-            x[lane] = np.float32(X[rows[i], j] - shift[j])
+            x[lane] = moved(X, rows[i], j, shift)
         for c in range(n_blocks * width):
             lanes[:] = 0
             for chunk in range(n_chunks):
@@ -128,6 +133,7 @@ def _slack_under(group_best, group_second, group_label, label, norm, error, u): 
     return low
 
 
+moved = compiled(_moved)
 sum_of_lanes = compiled(_sum_of_lanes)
 distance = compiled(_distance)
 gap = compiled(_gap)

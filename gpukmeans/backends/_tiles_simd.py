@@ -8,7 +8,7 @@ from ..exact import CHAIN
 from . import _simd_bounds
 from ._layout import LANES, TILE
 from ._numba_compiler import compiled
-from ._simd import address_of, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
+from ._simd import address_of, copy_bytes, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
 from ._tiles_common import round_up_norms, smallest_two
 
 _pack32 = make_pack_tile(double=False)
@@ -43,37 +43,62 @@ def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-un
 pack_narrow = compiled(_pack_narrow)
 
 
-def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
-    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
-
-    in_order: the rows follow each other in memory.
-    """
-    n_samples, n_features = X.shape
-    base, step = address_of(X, 0), X.strides[0]
-    last = rows[0]
-    if not (in_order and 2 <= n_features <= 4):
-        for i in range(TILE):
-            address[i] = base + rows[i] * step
-            last = rows[i] if rows[i] > last else last
+def _load_rows(  # type: ignore[no-untyped-def]
+    data, double, n_samples, n_features, rows, in_order, address, shift, tile, norm
+):  # fmt: skip
+    row_bytes = n_features * (8 if double else 4)
     if in_order and 2 <= n_features <= 4:
-        pack_narrow(base + rows[0] * step, X.itemsize, n_features, address_of(shift, 0), address_of(tile, 0))
-    elif n_features >= LANES or last + LANES <= n_samples:  # LANES values of every row can be read
-        if X.itemsize == 8:
-            _pack64(address_of(address, 0), address_of(shift, 0), address_of(tile, 0), n_features)
-        else:
-            _pack32(address_of(address, 0), address_of(shift, 0), address_of(tile, 0), n_features)
+        pack_narrow(data + rows[0] * row_bytes, 8 if double else 4, n_features, shift, address_of(tile, 0))
     else:
+        last = rows[0]
         for i in range(TILE):
-            for j in range(n_features):
-                tile[j, i] = np.float32(X[rows[i], j] - shift[j])
-    norm[:] = 0
+            address[i] = data + rows[i] * row_bytes
+            last = rows[i] if rows[i] > last else last
+        if n_features < LANES and last + LANES > n_samples:  # LANES values of every row could not be read
+            padded = np.empty(TILE * LANES)
+            for i in range(TILE):
+                copy_bytes(address_of(padded, i * LANES), address[i], row_bytes)
+                address[i] = address_of(padded, i * LANES)
+            pack_rows(address, double, shift, tile, n_features)  # here, while `padded` lives
+        else:
+            pack_rows(address, double, shift, tile, n_features)
+    for i in range(TILE):
+        norm[i] = 0
     for j in range(n_features):
         for i in range(TILE):
             norm[i] += tile[j, i] * tile[j, i]
     round_up_norms(norm, n_features)
 
 
-def _score_addresses(tile, centers, half, best, label, second, n_features, n_groups, width):  # type: ignore[no-untyped-def]
+def _pack_rows(address, double, shift, tile, n_features):  # type: ignore[no-untyped-def]
+    if double:
+        _pack64(address_of(address, 0), shift, address_of(tile, 0), n_features)
+    else:
+        _pack32(address_of(address, 0), shift, address_of(tile, 0), n_features)
+
+
+pack_rows = compiled(_pack_rows)
+load_rows = compiled(_load_rows)
+
+
+def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
+    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
+
+    in_order: the rows follow each other in memory.
+    """
+    n_features = X[0].shape[1]
+    double = X[1].size > 0
+    if double:
+        data, shifts = address_of(X[1], 0), address_of(shift[1], 0)
+        load_rows(data, double, X[1].shape[0], n_features, rows, in_order, address, shifts, tile, norm)
+    else:
+        data, shifts = address_of(X[0], 0), address_of(shift[0], 0)
+        load_rows(data, double, X[0].shape[0], n_features, rows, in_order, address, shifts, tile, norm)
+
+
+def _score_addresses(  # type: ignore[no-untyped-def]
+    tile, centers, half, best, label, second, n_features, n_groups, width
+):  # fmt: skip
     # by address: an array is seven arguments, and these calls are many
     if n_features > 2 * CHAIN:
         if width == 6:
@@ -93,29 +118,35 @@ def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # 
     """Best and second best score of each row of the tile among `n_groups` groups of centers from `first` on."""
     n_features, width = packed.shape[1:]
     score_addresses(
-        address_of(tile, 0), address_of(packed, first * n_features * width), address_of(half, first * width), address_of(best, 0),
-        address_of(label, 0), address_of(second, 0), n_features, n_groups, width,
+        address_of(tile, 0), address_of(packed, first * n_features * width), address_of(half, first * width),
+        address_of(best, 0), address_of(label, 0), address_of(second, 0), n_features, n_groups, width,
     )  # fmt: skip
 
 
-def _score_blocks(X, rows, address, shift, packed, half, scores, norm, best, label, second):  # type: ignore[no-untyped-def]
+def _score_blocks(  # type: ignore[no-untyped-def]
+    X, rows, address, shift, packed, half, scores, norm, best, label, second
+):  # fmt: skip
     """As `load_tile` and `score_groups`, with the features in the lanes and the rows in place."""
-    n_features = X.shape[1]
+    n_features = X[0].shape[1]
     n_blocks, _, width, _ = packed.shape
+    double = X[1].size > 0
+    itemsize = 8 if double else 4
+    base = address_of(X[1], 0) if double else address_of(X[0], 0)
     for i in range(TILE):
-        address[i] = address_of(X, 0) + rows[i] * X.strides[0]
-    a, s, c, out, v = (
-        address_of(address, 0), address_of(shift, 0), address_of(packed, 0), address_of(scores, 0), address_of(norm, 0),
-    )  # fmt: skip
-    if X.itemsize == 4:
+        address[i] = base + rows[i] * n_features * itemsize
+    a, c, out, v = address_of(address, 0), address_of(packed, 0), address_of(scores, 0), address_of(norm, 0)
+    if double:
+        s = address_of(shift[1], 0)
+        if width == 5:
+            _dot64_5(a, s, c, out, v, n_features, n_blocks)
+        else:
+            _dot64_4(a, s, c, out, v, n_features, n_blocks)
+    else:
+        s = address_of(shift[0], 0)
         if width == 5:
             _dot32_5(a, s, c, out, v, n_features, n_blocks)
         else:
             _dot32_4(a, s, c, out, v, n_features, n_blocks)
-    elif width == 5:
-        _dot64_5(a, s, c, out, v, n_features, n_blocks)
-    else:
-        _dot64_4(a, s, c, out, v, n_features, n_blocks)
     round_up_norms(norm, n_features)
     smallest_two(scores, half, best, label, second)
 
@@ -133,7 +164,9 @@ def _merge_group(group_best, group_second, group_label, first, best, second, lab
 
 def _excess_over(anchor, best, norm, error, u):  # type: ignore[no-untyped-def]
     """Fill u with upper bounds of the distance to the best score's center; returns one of the largest u - anchor."""
-    return _excess(address_of(best, 0), address_of(norm, 0), address_of(error, 0), address_of(anchor, 0), address_of(u, 0))
+    return _excess(
+        address_of(best, 0), address_of(norm, 0), address_of(error, 0), address_of(anchor, 0), address_of(u, 0)
+    )  # fmt: skip
 
 
 def _slack_under(group_best, group_second, group_label, label, norm, error, u):  # type: ignore[no-untyped-def]
@@ -144,7 +177,7 @@ def _slack_under(group_best, group_second, group_label, label, norm, error, u): 
     )  # fmt: skip
 
 
-load_tile = compiled(_load_tile)
+load_tile = compiled(_load_tile, inline="always")
 score_groups = compiled(_score_groups, inline="always")
 score_blocks = compiled(_score_blocks)
 merge_group = compiled(_merge_group, inline="always")
