@@ -167,18 +167,22 @@ def warm() -> float:
     seconds : float
         What it took: little where they were in the cache.
     """
-    from .kmeans import KMeans
+    from .datasets import make_blobs
+    from .kmeans import KMeans, kmeans_plusplus
     from .pairwise import pairwise_distances_argmin_min
 
     start = time.perf_counter()
     for dtype in (np.float32, np.float64):
-        X = np.arange(40, dtype=dtype).reshape(20, 2)
-        model = KMeans(3, random_state=0, backend="numba")
+        X = np.arange(800, dtype=dtype).reshape(20, 40)  # few clusters of many features have a kernel of their own
+        KMeans(3, random_state=0, backend="numba").fit(X)
+        X = make_blobs(10_000, 8, centers=60, random_state=0, dtype=dtype)[0]  # which can be pruned
         for weights in (None, np.ones(len(X))):
+            model = KMeans(60, init=X[:60], n_init=1, tol=0, max_iter=20, backend="numba")
             model.fit(X, sample_weight=weights)
+            kmeans_plusplus(X[:50], 3, sample_weight=None if weights is None else weights[:50], backend="numba")
         model.score(X)
         model.transform(X)
-        pairwise_distances_argmin_min(X, X, backend="numba")
+        pairwise_distances_argmin_min(X[:20], X[:20], backend="numba")
     return time.perf_counter() - start
 
 
