@@ -202,10 +202,11 @@ def make_pack_narrow(n_features: int, double: bool) -> Callable[..., None]:
 
 
 def make_pack_tile(double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, shift, tile, n_features)``: tile = (rows - shift) transposed, as float32.
+    """Numba intrinsic ``(rows, ahead, shift, tile, n_features)``: tile = (rows - shift) transposed, as float32.
 
     rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
-    tile: (n_features, TILE) float32. LANES x LANES values at a time are transposed in registers; the last of them
+    tile: (n_features, TILE) float32. What lies `ahead` bytes behind the rows is fetched into the cache: the next tile,
+    if they are in order; so many streams at once are more than the processor foresees. LANES x LANES values at a time are transposed in registers; the last of them
     overlap with those before. Below LANES features, LANES are read of every row and of `shift`, and the tile has
     LANES rows: what lies behind a row must be readable; it is not used.
     """
@@ -216,7 +217,10 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
     mask_type = ir.VectorType(i32, LANES)
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, shift, tile, n_features = args
+        rows, ahead, shift, tile, n_features = args
+        i8 = ir.IntType(8)
+        prefetch_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
+        prefetch = cgutils.get_or_insert_function(b.module, prefetch_type, "llvm.prefetch.p0")
 
         def const(value: int) -> Any:
             return ir.Constant(i64, value)
@@ -239,7 +243,11 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
                 block = []
                 for r in range(LANES):
                     row = b.load(b.inttoptr(b.add(addresses, const(r * 8)), i64.as_pointer()), align=8)
-                    x = b.fsub(load(b.add(row, offset)), chunk_shift)
+                    place = b.add(row, offset)
+                    for line in range(0, LANES * size, 64):
+                        coming = b.inttoptr(b.add(b.add(place, ahead), const(line)), i8.as_pointer())
+                        b.call(prefetch, [coming, *(ir.Constant(i32, hint) for hint in (0, 2, 1))])
+                    x = b.fsub(load(place), chunk_shift)
                     block.append(b.fptrunc(x, target) if double else x)
                 bit = 1
                 while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
@@ -258,8 +266,8 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
         return context.get_dummy_value()
 
     @intrinsic
-    def pack_tile(typing: Any, rows: Any, shift: Any, tile: Any, n_features: Any) -> Any:
-        return types.void(*[types.intp] * 4), codegen
+    def pack_tile(typing: Any, rows: Any, ahead: Any, shift: Any, tile: Any, n_features: Any) -> Any:
+        return types.void(*[types.intp] * 5), codegen
 
     kernel: Callable[..., None] = pack_tile
     return kernel

@@ -59,9 +59,9 @@ def _load_rows(  # type: ignore[no-untyped-def]
             for i in range(TILE):
                 copy_bytes(address_of(padded, i * LANES), address[i], row_bytes)
                 address[i] = address_of(padded, i * LANES)
-            pack_rows(address, double, shift, tile, n_features)  # here, while `padded` lives
+            pack_rows(address, 0, double, shift, tile, n_features)  # here, while `padded` lives
         else:
-            pack_rows(address, double, shift, tile, n_features)
+            pack_rows(address, TILE * row_bytes if in_order else 0, double, shift, tile, n_features)
     for i in range(TILE):
         norm[i] = 0
     for j in range(n_features):
@@ -70,11 +70,11 @@ def _load_rows(  # type: ignore[no-untyped-def]
     round_up_norms(norm, n_features)
 
 
-def _pack_rows(address, double, shift, tile, n_features):  # type: ignore[no-untyped-def]
+def _pack_rows(address, ahead, double, shift, tile, n_features):  # type: ignore[no-untyped-def]
     if double:
-        _pack64(address_of(address, 0), shift, address_of(tile, 0), n_features)
+        _pack64(address_of(address, 0), ahead, shift, address_of(tile, 0), n_features)
     else:
-        _pack32(address_of(address, 0), shift, address_of(tile, 0), n_features)
+        _pack32(address_of(address, 0), ahead, shift, address_of(tile, 0), n_features)
 
 
 pack_rows = compiled(_pack_rows)
