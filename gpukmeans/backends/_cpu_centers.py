@@ -87,7 +87,7 @@ def both_types(array: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def features_in_lanes(n_features: int, n_clusters: int) -> bool:
     """Whether rows are scored in place, features in the lanes: where transposing them would cost more (measured)."""
-    return n_features >= max(LANES, 32) and n_clusters <= 8 + n_features // 32
+    return n_features >= max(LANES, 32) and n_clusters <= max(5, n_features // 12)
 
 
 def best_width(n_clusters: int, widths: tuple[int, ...]) -> int:
