@@ -175,13 +175,13 @@ def warm() -> float:
     for dtype in (np.float32, np.float64):
         X = np.arange(800, dtype=dtype).reshape(20, 40)  # few clusters of many features have a kernel of their own
         KMeans(3, random_state=0, backend="numba").fit(X)
-        X = make_blobs(10_000, 8, centers=60, random_state=0, dtype=dtype)[0]  # which can be pruned
+        X = make_blobs(50_000, 16, centers=700, random_state=0, dtype=dtype)[0]  # enough that pruning pays
         for weights in (None, np.ones(len(X))):
-            model = KMeans(60, init=X[:60], n_init=1, tol=0, max_iter=20, backend="numba")
+            model = KMeans(700, init=X[:700], n_init=1, tol=0, max_iter=6, backend="numba")
             model.fit(X, sample_weight=weights)
             kmeans_plusplus(X[:50], 3, sample_weight=None if weights is None else weights[:50], backend="numba")
-        model.score(X)
-        model.transform(X)
+        model.score(X[:20])
+        model.transform(X[:20])
         pairwise_distances_argmin_min(X[:20], X[:20], backend="numba")
     return time.perf_counter() - start
 

@@ -293,7 +293,7 @@ COLD = """
     import numpy as np
     import scipy.sparse as sp
     from gpukmeans import KMeans, doctor, kmeans_plusplus, pairwise_distances_argmin
-    from gpukmeans.backends import _numba_assign, _numba_passes, _numba_pruning, _numba_seeding, _tiles
+    from gpukmeans.backends import _cpu_pruning, _numba_assign, _numba_passes, _numba_pruning, _numba_seeding, _tiles
     from gpukmeans.datasets import make_blobs
 
     warnings.simplefilter("ignore")
@@ -321,10 +321,11 @@ COLD = """
             KMeans(2, init="random", precision="float32", backend="numba", random_state=0).fit(X)
             pairwise_distances_argmin(X, X[:5], backend="numba")
             kmeans_plusplus(X, 3, random_state=0, backend="numba")
+    assert _numba_pruning.assign_pruned.signatures
+    _cpu_pruning.SMALLEST = 1
     for dtype in (np.float32, np.float64):
         X, _ = make_blobs(20_000, 16, centers=40, random_state=1, dtype=dtype)
         KMeans(40, init=X[:40], n_init=1, tol=0, backend="numba").fit(X)
-    assert _numba_pruning.assign_pruned.signatures
     print(sorted(compiled() - before), len(before) > 20)
 """
 

@@ -198,7 +198,8 @@ def test_the_test_of_imports_sees_them():
 
 def test_backends_are_loaded_by_name_only():
     loaded = {name for name in MODULES if any(other.startswith("backends._n") for other in imports(name)[0])}
-    assert all(name.startswith(("backends._numba", "backends._cpu", "backends._tiles", "backends._plain")) for name in loaded)
+    of_numba = ("backends._numba", "backends._cpu", "backends._tiles", "backends._plain")
+    assert all(name.startswith(of_numba) for name in loaded)
 
 
 # ---------------------------------------------------------------------------------------------- imports at run time

@@ -92,7 +92,7 @@ def test_whatever_the_rule_says_the_bits_are_those_of_the_oracle(recipe, seed, n
         )
 
 
-def test_the_rule_itself_prunes_blobs_and_the_labels_are_those_of_numpy(caplog):
+def test_the_rule_itself_prunes_blobs_and_the_labels_are_those_of_numpy(caplog, pruning):
     X, _ = gpukmeans.datasets.make_blobs(20_000, 8, centers=60, random_state=0)
     model = gpukmeans.KMeans(60, init=X[:60], n_init=1, tol=0.0)
     with caplog.at_level("DEBUG", logger="gpukmeans"):

@@ -24,7 +24,7 @@ from .base import Rows
 
 PACKED = 6  # centers that are packed side by side
 MOST_GROUPS = TILE - 4  # so that all bounds of a row cost 16 bytes at most
-SMALLEST = 16 * TILE  # rows below which a fit is over before pruning could pay
+SMALLEST = 1 << 29  # multiply-adds of a pass (some milliseconds) below which a fit is over before pruning could pay
 SAMPLE_SHARE, SAMPLE_ROWS = 1 / 32, 1 << 14  # of the rows that a trial looks at
 _log = logging.getLogger("gpukmeans")
 
@@ -178,7 +178,7 @@ class Pruning:
     def __init__(self, n_samples: int, n_features: int, n_clusters: int, n_workers: int) -> None:
         groups = -(-n_clusters // (PACKED * parts_of_group(n_features, n_clusters)))
         self.rule = Rule(n_features, n_clusters, groups, n_workers)
-        self.is_worth_it = n_samples >= SMALLEST and n_clusters > 1
+        self.is_worth_it = n_samples * n_features * n_clusters >= SMALLEST and n_clusters > 1
         self.tiles: Tiles | None = None
         self.trial: Tiles | None = None
 

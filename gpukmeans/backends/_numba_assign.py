@@ -153,6 +153,7 @@ def _assign(  # type: ignore[no-untyped-def]
     second = np.empty(TILE, np.float32)
     label = np.empty(TILE, np.int32)
     old = np.empty(TILE, np.int32)
+    new = np.empty(TILE, np.int32)
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
         for i in range(TILE):
@@ -173,21 +174,30 @@ def _assign(  # type: ignore[no-untyped-def]
                 if not (second[i] - best[i] > norm[i]):
                     label[i] = recheck(X, start + i, centers)
                     counts[1] += 1
+        before = labels[start : start + m]
         moved = 0
         for i in range(m):
-            moved += label[i] != labels[start + i]
+            moved += before[i] != label[i]
         counts[0] += moved
-        if mode == LABELS:
+        if mode == REBUILD:
             for i in range(m):
-                labels[start + i] = label[i]
-        elif mode == REBUILD or moved > 0:
-            for i in range(m):
-                old[i] = labels[start + i] if mode == MOVED else -1
-                labels[start + i] = label[i]
+                old[i] = -1
             move_rows(
                 X, rows, m, old, label, weight, scale, weight_scale, low_scale, two_limbs,
                 sums, sums_low, weights, weights_low,
             )  # fmt: skip
+        elif mode == MOVED and moved > 0:
+            moved = 0
+            for i in range(m):
+                if before[i] != label[i]:
+                    rows[moved], old[moved], new[moved] = rows[i], before[i], label[i]
+                    moved += 1
+            move_rows(
+                X, rows, moved, old, new, weight, scale, weight_scale, low_scale, two_limbs,
+                sums, sums_low, weights, weights_low,
+            )  # fmt: skip
+        for i in range(m):
+            before[i] = label[i]
 
 
 def _move_rows(  # type: ignore[no-untyped-def]
@@ -200,8 +210,6 @@ def _move_rows(  # type: ignore[no-untyped-def]
     n_features = sums.shape[1]
     for i in range(m):
         a, b, row = old[i], new[i], rows[i]
-        if a == b:
-            continue
         w = 1.0
         high = np.int64(1)
         if weight.size > 0:

@@ -91,6 +91,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
     second = np.empty(TILE, np.float32)
     label = np.empty(TILE, np.int32)
     old = np.empty(TILE, np.int32)
+    new = np.empty(TILE, np.int32)
     a = np.empty(TILE, np.float32)
     group_best = np.empty((n_groups, TILE), np.float32)
     group_second = np.empty((n_groups, TILE), np.float32)
@@ -180,18 +181,18 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
             continue
         moved = 0
         for i in range(m):
-            new = center_at[label[i]]
-            label[i] = new
-            old[i] = own[start + i]
-            if new != old[i]:
+            cluster = center_at[label[i]]
+            if cluster != own[start + i]:
+                rows[moved], old[moved], new[moved] = rows[i], own[start + i], cluster
+                own[start + i] = cluster
                 moved += 1
-                own[start + i] = new
-                if keep:
-                    labels[rows[i]] = new
         counts[0] += moved
-        if keep and moved and sums.size:
+        if keep:
+            for i in range(moved):
+                labels[rows[i]] = new[i]
+        if keep and moved > 0 and sums.size > 0:
             move_rows(
-                X, rows, m, old, label, weight, scale, weight_scale, low_scale, two_limbs,
+                X, rows, moved, old, new, weight, scale, weight_scale, low_scale, two_limbs,
                 sums, sums_low, weights, weights_low,
             )  # fmt: skip
 

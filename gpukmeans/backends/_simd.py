@@ -206,9 +206,9 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
 
     rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
     tile: (n_features, TILE) float32. What lies `ahead` bytes behind the rows is fetched into the cache: the next tile,
-    if they are in order; so many streams at once are more than the processor foresees. LANES x LANES values at a time are transposed in registers; the last of them
-    overlap with those before. Below LANES features, LANES are read of every row and of `shift`, and the tile has
-    LANES rows: what lies behind a row must be readable; it is not used.
+    if they are in order; so many streams at once are more than the processor foresees. LANES x LANES values at a time
+    are transposed in registers; the last of them overlap with those before. Below LANES features, LANES are read of
+    every row and of `shift`, and the tile has LANES rows: what lies behind a row must be readable; it is not used.
     """
     i32, i64 = ir.IntType(32), ir.IntType(64)
     scalar = ir.DoubleType() if double else ir.FloatType()

@@ -217,7 +217,8 @@ class Backend(ABC):
 
     def forget(self, rows: Rows) -> None:
         """Begin another run on the same rows: no labels, no sums."""
-        rows.labels = np.full(rows.n_samples, -1, dtype=np.int32)
+        if rows.n_samples and rows.labels[0] != -1:  # else they are as new; the old ones may be a result by now
+            rows.labels = np.full(rows.n_samples, -1, dtype=np.int32)
         rows.running = None
 
     def scaled(self, X: Any, exponent: int) -> Any:
