@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,11 +17,12 @@ from .base import Backend, Rows
 PROBED = 64
 """Rows that are looked at to see whether testing all of them would pay."""
 TEST_COST = 5
-"""Cost of testing a row, and what a trial costs beside its features, in features of a row that is tried."""
+"""Cost of testing a row, in features of a row that is tried."""
 MOST_GROUPS = 2
 """Groups of trials whose bits are kept; a winner among later ones is tried again."""
 
 
+@functools.cache
 def triangle_margin(n_features: int, dtype: np.dtype[np.floating]) -> tuple[float, float]:
     """(shrink, tiny) so that no row of a center c improves by a trial t if ``closest <= S(c, t) * shrink - tiny``.
 
@@ -44,13 +46,14 @@ def triangle_margin(n_features: int, dtype: np.dtype[np.floating]) -> tuple[floa
     return (1 - g) / (1 + g) / 4, 2 * (n_features + 1) * float(info.smallest_subnormal)
 
 
-def pays(share: float, n_samples: int, n_centers: int, row_cost: int) -> bool:
-    """Whether to test all rows, where `share` of them need not be tried then (`row_cost`: features of all groups).
+def pays(share: float, n_samples: int, n_centers: int, n_features: int) -> bool:
+    """Whether to test all rows against bounds of their centers, where that spares this share of them.
 
-    The test reads two numbers of each row, and it needs the distances of all centers to the trials.
+    The test reads two numbers of each row, and its bounds need the distances of all centers to the trials. Costs are
+    counted in features of a row that is tried: measured for 2 to 64 of them.
     """
-    tried = row_cost + TEST_COST
-    return share * n_samples * tried > n_samples * TEST_COST + n_centers * tried
+    row = n_features + 4
+    return share * n_samples * row > n_samples * TEST_COST + n_centers * row
 
 
 @dataclass
@@ -201,22 +204,20 @@ class Seeding(Backend):
     def _bounds(self, rows: Rows, trials: FloatArray) -> FloatArray:
         """Bounds of `closest` by owner that spare rows, or none where testing would not pay."""
         seeds, closest = rows.seeding, rows.closest
-        n, d = rows.n_samples, trials.shape[1]
-        shrink, tiny = triangle_margin(d, trials.dtype)
+        n, n_centers = rows.n_samples, len(seeds.centers)
+        shrink, tiny = triangle_margin(trials.shape[1], trials.dtype)
 
         def bounds_of(centers: Int64Array) -> FloatArray:
             bounds = np.empty(len(centers), dtype=trials.dtype)
-            _numba_seeding.seed_bounds(centers, trials, shrink, tiny, bounds)
+            if len(centers):
+                _numba_seeding.seed_bounds(centers, trials, shrink, tiny, bounds)
             return bounds
 
-        none = np.empty(0, dtype=trials.dtype)
-        probed = slice(0, n, max(32, n // PROBED))
-        if not len(seeds.centers):
-            return none
-        share = np.mean(closest[probed] <= bounds_of(seeds.addresses[seeds.owner[probed]]))
-        if not pays(float(share), n, len(seeds.centers), d * len(trials)):
-            return none
-        return bounds_of(seeds.addresses)
+        probed = slice(0, n if n_centers else 0, max(PROBED // 2, n // PROBED))
+        bounds = bounds_of(seeds.addresses[seeds.owner[probed]])
+        share = np.count_nonzero(closest[probed] <= bounds) / max(1, len(bounds))
+        worth = pays(share, n, n_centers, trials.shape[1] * len(trials))
+        return bounds_of(seeds.addresses if worth else seeds.addresses[:0])
 
 
 def _lanes(candidates: FloatArray) -> FloatArray:

@@ -47,6 +47,12 @@ def _splat(b: Any, value: Any) -> Any:
     return b.shuffle_vector(b.insert_element(undefined, value, ir.Constant(i32, 0)), undefined, mask)
 
 
+def _rint(b: Any, value: Any) -> Any:
+    """To the nearest integer, for a float64 or a vector of them."""
+    name = "llvm.rint.f64" if value.type == f64 else f"llvm.rint.v{TRIALS}f64"
+    return b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(value.type, [value.type]), name), [value])
+
+
 def _fetch(b: Any, address: Any) -> None:
     """Begin to read a line of memory into the second cache."""
     kind = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
@@ -182,21 +188,18 @@ def make_add_gains(double: bool) -> Callable[..., None]:
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         before, after, weights, n_rows, scale, gains = args
-        rint = cgutils.get_or_insert_function(b.module, ir.FunctionType(wide, [wide]), f"llvm.rint.v{TRIALS}f64")
-        scales = _splat(b, scale)
         total = cgutils.alloca_once_value(b, b.load(_at(b, gains, _const(0), integers), align=8))
         with cgutils.for_range(b, n_rows) as loop:
-            f = loop.index
-            old = _splat(b, b.load(_at(b, before, b.mul(f, _const(size)), scalar), align=size))
-            new = b.load(_at(b, after, b.mul(f, _const(TRIALS * size)), vector), align=size)
-            weight = _splat(b, b.load(_at(b, weights, b.mul(f, _const(8)), f64), align=8))
-
-            def potential(sq: Any, weight: Any = weight) -> Any:
-                sq = sq if double else b.fpext(sq, wide)
-                return b.fptosi(b.call(rint, [b.fmul(b.fmul(weight, sq), scales)]), integers)
-
-            nearest = b.select(b.fcmp_ordered("<", new, old), new, old)
-            b.store(b.add(b.load(total), b.sub(potential(old), potential(nearest))), total)
+            old = b.load(_at(b, before, b.mul(loop.index, _const(size)), scalar), align=size)
+            new = b.load(_at(b, after, b.mul(loop.index, _const(TRIALS * size)), vector), align=size)
+            weight = b.load(_at(b, weights, b.mul(loop.index, _const(8)), f64), align=8)
+            olds = _splat(b, old)
+            nearest = b.select(b.fcmp_ordered("<", new, olds), new, olds)
+            if not double:
+                old, nearest = b.fpext(old, f64), b.fpext(nearest, wide)
+            one = b.fptosi(_rint(b, b.fmul(b.fmul(weight, old), scale)), i64)
+            each = b.fptosi(_rint(b, b.fmul(b.fmul(_splat(b, weight), nearest), _splat(b, scale))), integers)
+            b.store(b.add(b.load(total), b.sub(_splat(b, one), each)), total)
         b.store(b.load(total), _at(b, gains, _const(0), integers), align=8)
         return context.get_dummy_value()
 
