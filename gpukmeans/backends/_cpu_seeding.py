@@ -1,25 +1,28 @@
-"""k-means++ of the CPU backend."""
+"""k-means++ of the CPU backend.
+
+Each step asks what every trial would gain, and only the rows that a trial improves gain anything. So those are listed,
+the winner's list is all that the next update has to read, and where the triangle inequality shows that most rows are
+not improved by any trial, the others are found by two numbers of each row (`triangle_margin`).
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..exact import FixedPoint, Float64Array, FloatArray, Int64Array
+from ..exact import FixedPoint, FloatArray, Int64Array
 from . import _numba_seeding, _threads
 from ._numba_compiler import weights_of
-from ._numba_seeding import TRIALS
+from ._simd_seeding import TRIALS
 from .base import Backend, Rows
 
 PROBED = 64
-"""Rows that are looked at to see whether testing all of them would pay."""
+"""Rows that are tested to see whether testing all of them would pay."""
 TEST_COST = 5
 """Cost of testing a row, in features of a row that is tried."""
-MOST_GROUPS = 2
-"""Groups of trials whose bits are kept; a winner among later ones is tried again."""
+MOST_GROUPS = 4
+"""Groups of trials whose lists are kept; a winner among later ones is tried again."""
 
 
 @functools.cache
@@ -56,9 +59,10 @@ def pays(share: float, n_samples: int, n_centers: int, n_features: int) -> bool:
     return share * n_samples * row > n_samples * TEST_COST + n_centers * row
 
 
-@dataclass
 class Seeds:
-    """What is kept of a block while its centers are chosen: 4 bytes a row, and 1 for each 8 trials (at most 8).
+    """What is kept of a block while its centers are chosen, beside `Rows.closest`.
+
+    It takes 4 bytes a row, and 3 more for each TRIALS trials, at most 16.
 
     Attributes
     ----------
@@ -70,48 +74,45 @@ class Seeds:
         Largest ``w closest``.
     owner : ndarray of int32, shape (n_samples,)
         Number of the center that `closest` belongs to.
-    listed, bits, counts : ndarray
-        Of `seed_trials`: which rows are closer to one of `tried` than to any center.
-    tried : ndarray, shape (n_trials, n_features), or None
     centers : list of ndarray, shape (n_features,)
     addresses : ndarray of int64, shape (n_centers,)
+        Where they are.
+    tried : ndarray, shape (n_trials, n_features), or None
+        Trials since the last center.
+    listed, bits, counts : ndarray
+        Which rows are closer to a trial than to any center: see `seed_trials` of the kernels.
     """
 
-    chunk: int
-    sums: Int64Array
-    peaks: Float64Array
-    owner: NDArray[np.int32]
-    listed: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))
-    bits: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), dtype=np.uint8))
-    counts: Int64Array = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
-    tried: FloatArray | None = None
-    scale: float = 0.0
-    centers: list[FloatArray] = field(default_factory=list)
-    addresses: Int64Array = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-
-    @classmethod
-    def of(cls, n_samples: int, chunk: int) -> Seeds:
-        """Nothing known yet."""
+    def __init__(self, n_samples: int, chunk: int) -> None:
         n_chunks = -(-n_samples // chunk)
-        sums, peaks = np.zeros(n_chunks, dtype=np.int64), np.zeros(n_chunks)
-        seeds = cls(chunk, sums, peaks, np.zeros(n_samples, np.int32))
-        seeds.make_room(1)
-        return seeds
+        self.chunk = chunk
+        self.scale = 0.0
+        self.sums = np.zeros(n_chunks, dtype=np.int64)
+        self.peaks = np.zeros(n_chunks)
+        self.owner = np.zeros(n_samples, dtype=np.int32)
+        self.centers: list[FloatArray] = []
+        self.addresses = np.empty(0, dtype=np.int64)
+        self.tried: FloatArray | None = None
+        self.make_room(1)
 
     def make_room(self, n_groups: int) -> None:
-        """Lists for this many groups of trials, or for as many as are kept."""
-        n_groups = min(n_groups, MOST_GROUPS)
-        if n_groups > len(self.counts):
-            self.listed = np.empty((n_groups, len(self.owner)), dtype=np.int32)
-            self.bits = np.empty((n_groups, len(self.owner)), dtype=np.uint8)
-            self.counts = np.empty((n_groups, len(self.sums)), dtype=np.int64)
+        """Lists for this many groups of trials."""
+        self.listed = np.empty((n_groups, len(self.owner)), dtype=np.uint16)
+        self.bits = np.empty((n_groups, len(self.owner)), dtype=np.uint8)
+        self.counts = np.empty((n_groups, len(self.sums)), dtype=np.int64)
+
+    def add(self, center: FloatArray) -> None:
+        """One more center, whose rows are known."""
+        self.tried = None
+        self.centers.append(np.ascontiguousarray(center))
+        self.addresses = np.append(self.addresses, self.centers[-1].ctypes.data)
 
     def trial_of(self, center: FloatArray) -> int | None:
-        """Number of the trial of the last step that is this center, if its rows are known."""
+        """Number of the trial that is this center, if its list is kept."""
         if self.tried is None:
             return None
         same = np.flatnonzero((self.tried == center).all(axis=1))
-        return int(same[0]) if len(same) and same[0] < MOST_GROUPS * TRIALS else None
+        return int(same[0]) if len(same) and same[0] < len(self.counts) * TRIALS else None
 
 
 class Seeding(Backend):
@@ -119,21 +120,20 @@ class Seeding(Backend):
 
     @staticmethod
     def _chunk_rows(n_samples: int) -> int:
-        return max(1024, int(n_samples**0.5))
+        return min(1 << 16, max(1024, int(n_samples**0.5)))  # `Seeds.listed` counts from the start of a chunk
 
     def seed_update(self, rows: Rows, center: FloatArray, first: bool) -> float:
         X, weight = rows.dense(), weights_of(rows)
         n, d = X.shape
         if first or rows.seeding is None:
-            rows.closest, rows.seeding = np.full(n, np.inf, dtype=X.dtype), Seeds.of(n, self._chunk_rows(n))
+            rows.closest, rows.seeding = np.full(n, np.inf, dtype=X.dtype), Seeds(n, self._chunk_rows(n))
         seeds, closest = rows.seeding, rows.closest
         t = seeds.trial_of(center)
         if t is None:
             t = 0
             self._try(rows, X, center[None], 1.0)
-        number = len(seeds.centers)
-        trial, group, bit, size = _lanes(center[None])[0], t // TRIALS, 1 << t % TRIALS, seeds.chunk
-        listed, bits, counts = seeds.listed[group], seeds.bits[group], seeds.counts[group]
+        number, size, trial, bit = len(seeds.centers), seeds.chunk, _lanes(center[None])[0], 1 << t % TRIALS
+        listed, bits, counts = seeds.listed[t // TRIALS], seeds.bits[t // TRIALS], seeds.counts[t // TRIALS]
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_seeding.seed_update(
@@ -142,24 +142,20 @@ class Seeding(Backend):
             )  # fmt: skip
 
         _threads.run(task, n, _threads.n_workers(n, 1 + 2 * d // (number + 1)), multiple=size)
-        seeds.tried = None
-        seeds.centers.append(np.ascontiguousarray(center))
-        seeds.addresses = np.append(seeds.addresses, seeds.centers[-1].ctypes.data)
+        seeds.add(center)
         return float(seeds.peaks.max())
 
     def seed_total(self, rows: Rows, code: FixedPoint) -> int:
         return int(self._seed_chunks(rows, code).sum())
 
     def _seed_chunks(self, rows: Rows, code: FixedPoint) -> Int64Array:
-        """Potential of every chunk of rows; all anew only where the code is another one than before."""
+        """Potential of every chunk of rows; all anew only if the code is another one than before."""
         seeds, weight, scale = rows.seeding, weights_of(rows), float(code.scale[0])
         if scale != seeds.scale:
             size = seeds.chunk
 
             def task(worker: int, low: int, high: int) -> None:
-                _numba_seeding.seed_sums(
-                    rows.closest, weight, low // size, -(-high // size), size, scale, seeds.sums
-                )
+                _numba_seeding.seed_sums(rows.closest, weight, low // size, -(-high // size), size, scale, seeds.sums)
 
             _threads.run(task, rows.n_samples, _threads.n_workers(rows.n_samples, 1), multiple=size)
             seeds.scale = scale
@@ -170,25 +166,25 @@ class Seeding(Backend):
         ends = np.cumsum(self._seed_chunks(rows, code))
         wanted = np.array(values, dtype=np.int64)
         found = np.empty_like(wanted)
-        _numba_seeding.seed_find(
-            rows.closest, weights_of(rows), rows.seeding.chunk, rows.seeding.scale, ends, wanted, found
-        )
+        scale = float(code.scale[0])
+        _numba_seeding.seed_find(rows.closest, weights_of(rows), rows.seeding.chunk, scale, ends, wanted, found)
         numbers: list[int] = found.tolist()
         return numbers
 
     def seed_trials(self, rows: Rows, candidates: FloatArray, code: FixedPoint) -> list[int]:
         total = self.seed_total(rows, code)
         gains = self._try(rows, rows.dense(), candidates, float(code.scale[0]))
-        return [total - gain for gain in gains[: len(candidates)].tolist()]
+        return [total - gain for gain in gains.tolist()]
 
     def _try(self, rows: Rows, X: FloatArray, candidates: FloatArray, scale: float) -> Int64Array:
-        """Gain of each candidate; which rows it improves is kept."""
+        """By how much each candidate lowers the potential; which rows it improves is kept."""
         seeds, weight = rows.seeding, weights_of(rows)
         n, d = X.shape
         trials = _lanes(candidates)
-        seeds.make_room(len(trials))
+        if len(seeds.counts) < min(len(trials), MOST_GROUPS):
+            seeds.make_room(min(len(trials), MOST_GROUPS))
         bounds, size = self._bounds(rows, trials), seeds.chunk
-        workers = _threads.n_workers(n, d * trials.shape[0] * TRIALS)
+        workers = _threads.n_workers(n, d * len(trials) * TRIALS)
         gains = np.zeros((workers, len(trials) + 1, TRIALS), dtype=np.int64)  # workers share no line of the cache
 
         def task(worker: int, low: int, high: int) -> None:
@@ -199,12 +195,14 @@ class Seeding(Backend):
 
         _threads.run(task, n, workers, multiple=size)
         seeds.tried = candidates
-        return gains.sum(axis=0).reshape(-1)
+        total: Int64Array = gains.sum(axis=0).reshape(-1)[: len(candidates)]
+        return total
 
     def _bounds(self, rows: Rows, trials: FloatArray) -> FloatArray:
-        """Bounds of `closest` by owner that spare rows, or none where testing would not pay."""
+        """Bound of each center, at or below which `closest` of its rows stays, or none where testing would not pay."""
         seeds, closest = rows.seeding, rows.closest
         n, n_centers = rows.n_samples, len(seeds.centers)
+        assert closest is not None
         shrink, tiny = triangle_margin(trials.shape[1], trials.dtype)
 
         def bounds_of(centers: Int64Array) -> FloatArray:
@@ -216,7 +214,7 @@ class Seeding(Backend):
         probed = slice(0, n if n_centers else 0, max(PROBED // 2, n // PROBED))
         bounds = bounds_of(seeds.addresses[seeds.owner[probed]])
         share = np.count_nonzero(closest[probed] <= bounds) / max(1, len(bounds))
-        worth = pays(share, n, n_centers, trials.shape[1] * len(trials))
+        worth = n_centers > 0 and pays(share, n, n_centers, trials.shape[1] * len(trials))
         return bounds_of(seeds.addresses if worth else seeds.addresses[:0])
 
 

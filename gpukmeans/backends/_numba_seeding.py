@@ -47,7 +47,10 @@ def _potential(weight, i, sq, scale):  # type: ignore[no-untyped-def]
 
 
 def _gather(X, closest, numbers, m, stop, rows, limits):  # type: ignore[no-untyped-def]
-    """Address and limit of each row listed, behind them of row `stop`, with a limit that nothing is below."""
+    """Address and limit of each row listed, behind them of row `stop`, with a limit that nothing is below.
+
+    Where few rows are listed (less than 1 in DENSE) they are fetched here, all at once.
+    """
     base = X.ctypes.data
     for a in range(m):
         rows[a] = base + numbers[a] * X.strides[0]
@@ -104,11 +107,13 @@ def _seed_trials(X, low, high, size, weight, closest, owner, bounds, trials, sca
     bounds : ndarray in the dtype of X, shape (n_centers,) or (0,)
         Of `seed_bounds`; empty: every row is tried.
     trials : ndarray in the dtype of X, shape (n_groups, n_features, TRIALS)
-    listed : ndarray of int32, shape (n_kept, n_samples)
-        For each group that is kept, the rows that any of its trials improves, from the start of their chunk on.
+    listed : ndarray of uint16, shape (n_kept, n_samples)
+        For each group that is kept the rows that any of its trials improves, counted from the start of their chunk,
+        where the list of the chunk starts, too.
     bits : ndarray of uint8, shape (n_kept, n_samples)
         Bit t beside such a row: closer to that trial than to any center.
     counts : ndarray of int64, shape (n_kept, n_chunks)
+        Length of the list.
     gains : ndarray of int64, shape (n_groups, TRIALS)
         Potentials before less potentials after.
     """
@@ -121,13 +126,13 @@ def _seed_trials(X, low, high, size, weight, closest, owner, bounds, trials, sca
         counts[:, chunk] = 0
         for start in range(first, end, BATCH):
             stop = min(start + BATCH, end)
-            m = 0
+            m = np.int64(0)
             if bounds.size:
                 for i in range(start, stop):
                     numbers[m] = i
                     m += np.int64(closest[i] > bounds[owner[i]])  # without a branch, which would be mispredicted
             else:
-                m = stop - start
+                m += stop - start
                 for a in range(m):
                     numbers[a] = start + a
             gather(X, closest, numbers, m, stop, rows, limits)
@@ -142,11 +147,13 @@ def _seed_trials(X, low, high, size, weight, closest, owner, bounds, trials, sca
                     at = first + counts[g, chunk]
                     counts[g, chunk] += n_found
                     for f in range(n_found):
-                        listed[g, at + f] = numbers[places[f]]
+                        listed[g, at + f] = numbers[places[f]] - first
                         bits[g, at + f] = found[f]
 
 
-def _seed_update(X, low, high, size, weight, closest, owner, number, trial, bit, listed, bits, counts, scale, sums, peaks):  # type: ignore[no-untyped-def]
+def _seed_update(  # type: ignore[no-untyped-def]
+    X, low, high, size, weight, closest, owner, number, trial, bit, listed, bits, counts, scale, sums, peaks
+):  # fmt: skip
     """Make a trial a center: renew what is kept of the rows that it improves.
 
     Parameters
@@ -170,13 +177,13 @@ def _seed_update(X, low, high, size, weight, closest, owner, number, trial, bit,
     for chunk in range(low, high):
         first = chunk * size
         end = first + counts[chunk]
-        is_lower = number == 0
+        top = -1.0  # what the largest of them was
         change = np.int64(0)
         for start in range(first, end, BATCH):
-            m = 0
+            m = np.int64(0)
             stop = min(start + BATCH, end)
             for e in range(start, stop):
-                numbers[m] = listed[e]
+                numbers[m] = first + listed[e]
                 m += np.int64(bits[e] & bit != 0)
             if m == 0:
                 continue
@@ -186,12 +193,12 @@ def _seed_update(X, low, high, size, weight, closest, owner, number, trial, bit,
                 i = numbers[a]
                 w = weight[i] if weight.size else 1.0  # 1.0 * y is y
                 before = w * np.float64(limits[a])
-                is_lower |= before >= peaks[chunk]
+                top = before if before > top else top  # not where 0 times infinity is NaN
                 change += np.int64(np.rint(w * np.float64(after[a, 0]) * scale)) - np.int64(np.rint(before * scale))
                 closest[i] = after[a, 0]
                 owner[i] = number
         sums[chunk] += change
-        if is_lower:
+        if top >= peaks[chunk] or number == 0:
             peaks[chunk] = weighted_max(closest, weight, first, min(first + size, closest.size))
 
 

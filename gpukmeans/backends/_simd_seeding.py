@@ -23,9 +23,11 @@ ROWS = 4
 """Rows worked on at once: as many independent sums hide the latency of an addition."""
 STRIDE = 16
 """Features between two looks at whether any of the sums is still below its limit."""
-AHEAD, DENSE = 65536, 8
-"""Bytes between what is worked on and what is fetched, as long as one row of so many is listed. The processor foresees
-only rows without gaps; all between them is fetched too, which is faster than single rows.
+AHEAD = 1 << 14
+"""Bytes between the rows worked on and those being fetched."""
+DENSE = 8
+"""Rows are fetched ahead, with all that lies between them, where at least one of so many is listed: the processor
+foresees only rows without gaps, and memory gives a stretch faster than some of its rows.
 """
 
 i8, i32, i64, f64 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.DoubleType()
@@ -54,10 +56,11 @@ def _rint(b: Any, value: Any) -> Any:
 
 
 def _fetch(b: Any, address: Any) -> None:
-    """Begin to read a line of memory into the second cache."""
-    kind = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
-    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    b.call(function, [b.inttoptr(address, i8.as_pointer()), *(ir.Constant(i32, how) for how in (0, 2, 1))])
+    """Begin to read a line of memory into the second cache (the first is too small for what is fetched ahead)."""
+    pointer = i8.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+    function = b.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    b.call(function, [b.inttoptr(address, pointer), *(ir.Constant(i32, how) for how in (0, 2, 1))])
 
 
 def make_fetch() -> Callable[..., None]:
@@ -144,7 +147,6 @@ def make_try_rows(double: bool) -> Callable[..., int]:
                 return b.icmp_unsigned("!=", union, ir.Constant(i8, 0))
 
             is_open = cgutils.alloca_once_value(b, cgutils.true_bit)
-            b.store(cgutils.true_bit, is_open)
             with cgutils.for_range(b, n_strides) as strides:
                 add_features(b.mul(strides.index, _const(STRIDE)), _const(STRIDE))
                 b.store(some(below()), is_open)
@@ -204,9 +206,7 @@ def make_add_gains(double: bool) -> Callable[..., None]:
         return context.get_dummy_value()
 
     @intrinsic
-    def add_gains(
-        typing: Any, before: Any, after: Any, weights: Any, n_rows: Any, scale: Any, gains: Any
-    ) -> Any:
+    def add_gains(typing: Any, before: Any, after: Any, weights: Any, n_rows: Any, scale: Any, gains: Any) -> Any:
         return types.void(*[types.intp] * 4, types.float64, types.intp), codegen
 
     kernel: Callable[..., None] = add_gains
