@@ -260,7 +260,7 @@ def bound_of(center, trial, shrink, tiny):
     """The kernel's bound of one center for one trial."""
     from gpukmeans.backends import _cpu_seeding, _numba_seeding
 
-    bounds = np.empty(1, center.dtype)
+    bounds = np.full(1, np.finfo(center.dtype).max)
     address = np.array([center.ctypes.data])
     _numba_seeding.seed_bounds(address, _cpu_seeding._lanes(trial[None]), shrink, tiny, bounds)
     return bounds[0]

@@ -141,7 +141,7 @@ class Seeding(Backend):
                 bit, listed, bits, counts, seeds.scale, seeds.sums, seeds.peaks,
             )  # fmt: skip
 
-        _threads.run(task, n, _threads.n_workers(n, 1 + 2 * d // (number + 1)), multiple=size)
+        _threads.run(task, n, _threads.n_workers(n // (number + 1), 2 * d + TRIALS), multiple=size)
         seeds.add(center)
         return float(seeds.peaks.max())
 
@@ -163,11 +163,12 @@ class Seeding(Backend):
         return sums
 
     def seed_find(self, rows: Rows, code: FixedPoint, values: list[int]) -> list[int]:
-        ends = np.cumsum(self._seed_chunks(rows, code))
-        wanted = np.array(values, dtype=np.int64)
+        sums, weight, size, scale = self._seed_chunks(rows, code), weights_of(rows), rows.seeding.chunk, code.scale[0]
+        ends, wanted = np.cumsum(sums), np.array(values, dtype=np.int64)
+        chunks = np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1)
         found = np.empty_like(wanted)
-        scale = float(code.scale[0])
-        _numba_seeding.seed_find(rows.closest, weights_of(rows), rows.seeding.chunk, scale, ends, wanted, found)
+        before = ends[chunks] - sums[chunks]
+        _numba_seeding.seed_find(rows.closest, weight, size, float(scale), chunks, before, wanted, found)
         numbers: list[int] = found.tolist()
         return numbers
 
@@ -206,7 +207,7 @@ class Seeding(Backend):
         shrink, tiny = triangle_margin(trials.shape[1], trials.dtype)
 
         def bounds_of(centers: Int64Array) -> FloatArray:
-            bounds = np.empty(len(centers), dtype=trials.dtype)
+            bounds = np.full(len(centers), np.finfo(trials.dtype).max)
             if len(centers):
                 _numba_seeding.seed_bounds(centers, trials, shrink, tiny, bounds)
             return bounds

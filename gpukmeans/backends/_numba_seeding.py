@@ -79,18 +79,18 @@ def _seed_bounds(centers, trials, shrink, tiny, bounds):  # type: ignore[no-unty
     shrink, tiny : float
         Of `triangle_margin`.
     bounds : ndarray in the dtype of X, shape (n,)
-        Filled.
+        The largest number on entry, which stays where all distances overflow.
     """
     n = centers.size
-    rows = np.full(n + ROWS, centers[0])
-    rows[:n] = centers
-    limits = np.full(n + ROWS, np.inf, bounds.dtype)
-    limits[n:] = 0
+    rows, limits = np.empty(n + ROWS, np.int64), np.empty(n + ROWS, bounds.dtype)
     places, bits = np.empty(n + ROWS, np.int64), np.empty(n + ROWS, np.uint8)
     sqdist = np.empty((n + ROWS, TRIALS), bounds.dtype)
-    bounds[:] = np.finfo(bounds.dtype).max  # also where all distances overflow
-    for group in trials:
-        for f in range(try_rows(rows, limits, n, group, places, bits, sqdist)):
+    for c in range(n + ROWS):
+        rows[c] = centers[min(c, n - 1)]
+        limits[c] = np.inf if c < n else 0.0
+    for g in range(trials.shape[0]):
+        n_found = try_rows(rows, limits, n, trials[g], places, bits, sqdist)
+        for f in range(n_found):
             for t in range(TRIALS):
                 bounds[places[f]] = min(bounds[places[f]], sqdist[f, t])
     for c in range(n):
@@ -211,14 +211,12 @@ def _seed_sums(closest, weight, low, high, size, scale, sums):  # type: ignore[n
         sums[chunk] = total
 
 
-def _seed_find(closest, weight, size, scale, ends, values, found):  # type: ignore[no-untyped-def]
-    """For each value the first row at which the running sum exceeds it; `ends`: running sums of the chunks."""
+def _seed_find(closest, weight, size, scale, chunks, before, values, found):  # type: ignore[no-untyped-def]
+    """For each value the first row of its chunk at which the running sum, `before` the chunk on entry, exceeds it."""
     for v in range(values.size):
-        chunk = min(np.searchsorted(ends, values[v], side="right"), ends.size - 1)
-        total = ends[chunk - 1] if chunk else np.int64(0)
-        i = chunk * size
+        i = chunks[v] * size
         last = min(i + size, closest.size) - 1
-        total += potential(weight, i, closest[i], scale)
+        total = before[v] + potential(weight, i, closest[i], scale)
         while total <= values[v] and i < last:
             i += 1
             total += potential(weight, i, closest[i], scale)
