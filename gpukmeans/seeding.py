@@ -56,7 +56,7 @@ def kmeans_plusplus(
         best = potentials.index(min(potentials))
         indices[k], centers[k] = candidates[best], rows_drawn[best]
     for rows in blocks:
-        rows.closest = None
+        rows.closest = rows.seeding = None
     return centers, indices
 
 

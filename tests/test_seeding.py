@@ -7,12 +7,14 @@ import scipy.sparse as sp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problems import Recipe
-from support import assert_same_array, assert_same_fit, quiet_fit, result_of, threads
+from support import assert_same_array, assert_same_fit, blocks_of, quiet_fit, result_of, threads
 
 import gpukmeans
 import naive
 from gpukmeans.arrays import to_host
 from gpukmeans.backends import get_backend
+from gpukmeans.exact import FixedPoint
+from gpukmeans.prepare import prepare
 
 RNGS = {"RandomState": np.random.RandomState, "Generator": np.random.default_rng}
 
@@ -135,6 +137,216 @@ def test_the_chosen_centers_are_the_rows_themselves(backend):
     X = np.random.default_rng(3).normal(size=(60, 4)) * 1e200
     centers, rows = gpukmeans.kmeans_plusplus(X, 6, random_state=1, backend=backend)
     assert_same_array(centers, X[rows])
+
+
+# ---------------------------------------------------------------------------------------------- rows that are spared
+
+
+def adversarial(seed, n, d, dtype, offset=0.0, scale=1.0):
+    """Rows around a few places, halfway between two of them (on their bisector, as rounded), and copies."""
+    rng = np.random.default_rng(seed)
+    places = rng.normal(size=(8, d)) * 10
+    a, b = places[rng.integers(0, 8, n)], places[rng.integers(0, 8, n)]
+    share = rng.choice([0.0, 0.5, 0.5, 1 / 3, 0.25], (n, 1))
+    X = a + share * (b - a) + rng.choice([0.0, 1e-7, 1e-3], (n, 1)) * rng.normal(size=(n, d))
+    return np.ascontiguousarray(((X + offset) * scale).astype(dtype))
+
+
+@pytest.fixture(params=["tested", "tried", "as it pays"])
+def way(request, monkeypatch, numba_backend):
+    """Every row is tested, no row is, or as the rule has it; how many trials took place with and without bounds."""
+    from gpukmeans.backends import _cpu_seeding
+
+    if request.param != "as it pays":
+        monkeypatch.setattr(_cpu_seeding, "pays", lambda *sizes: request.param == "tested")
+    passes = {"with": 0, "without": 0}
+    bounds_of = _cpu_seeding.Seeding._bounds
+
+    def counted(self, rows, trials):
+        bounds = bounds_of(self, rows, trials)
+        passes["with" if len(bounds) else "without"] += bool(rows.seeding.centers)
+        return bounds
+
+    monkeypatch.setattr(_cpu_seeding.Seeding, "_bounds", counted)
+    yield passes
+    assert request.param == "as it pays" or passes["without" if request.param == "tested" else "with"] == 0
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(2, 300),
+    d=st.sampled_from([1, 2, 3, 15, 16, 17, 33, 70]),
+    dtype=st.sampled_from(["f4", "f8"]),
+    offset=st.sampled_from([0.0, 1e6]),
+    scale=st.sampled_from([1.0, 1e-30, 1e15]),
+    weights=st.sampled_from([None, "random", "zeros"]),
+    trials=st.sampled_from([None, 1, 8, 9, 40]),
+    size=st.sampled_from([1, 7, 64, 1000]),
+    sparse=st.booleans(),
+)
+def test_rows_that_are_spared_change_nothing(way, seed, n, d, dtype, offset, scale, weights, trials, size, sparse):
+    X = adversarial(seed, n, d, dtype, offset, scale)
+    rng = np.random.default_rng(seed)
+    weight = {None: None, "random": rng.random(n) + 0.1, "zeros": (np.arange(n) % 3 > 0).astype(float)}[weights]
+    k = min(n, 30)
+    options = {"sample_weight": weight, "n_local_trials": trials}
+    expected = naive.kmeans_plusplus(X, k, np.random.RandomState(seed % 100), **options)
+    data = sp.csr_array(X) if sparse else X
+    for n_threads in (1, 2):
+        with blocks_of(size), threads(n_threads):
+            got = gpukmeans.kmeans_plusplus(data, k, random_state=seed % 100, backend="numba", **options)
+        assert got[1].tolist() == expected[1].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("trials", [3, 8, 20, 40])
+def test_every_step_has_the_potentials_and_distances_of_the_oracle(way, dtype, trials):
+    X = adversarial(1, 700, 20, dtype)
+    weight = np.random.default_rng(2).integers(0, 3, len(X)).astype(float)
+    device = get_backend("numba")
+    rows, rng = device.rows(X, weight), np.random.default_rng(3)
+    closest, center = None, X[0]
+    with blocks_of(100), threads(2):
+        for step in range(25):
+            sq = naive.seeding_distance(X, center)
+            closest = sq if closest is None else np.minimum(closest, sq)
+            peak = device.seed_update(rows, center, step == 0)
+            assert_same_array(rows.closest, closest, "closest")
+            assert peak == (weight * closest.astype(float)).max()
+            code = FixedPoint.for_peaks(peak, len(X))
+
+            def potentials(sq, code=code):
+                return code.high((weight * sq.astype(float))[:, None])[:, 0]
+
+            prefix = np.cumsum(potentials(closest))
+            assert device.seed_total(rows, code) == prefix[-1]
+            values = [0, *(rng.random(5) * float(prefix[-1])).astype(int).tolist(), int(prefix[-1]) - 1]
+            assert device.seed_find(rows, code, values) == np.searchsorted(prefix, values, side="right").tolist()
+            drawn = X[rng.integers(0, len(X), trials)]
+            nearer = [np.minimum(closest, naive.seeding_distance(X, c)) for c in drawn]
+            assert device.seed_trials(rows, drawn, code) == [int(potentials(sq).sum()) for sq in nearer]
+            center = X[rng.integers(len(X))] if step % 5 == 4 else drawn[rng.integers(trials)]  # or none of the trials
+
+
+def test_most_rows_of_separate_blobs_are_spared(numba_backend, monkeypatch):
+    from gpukmeans.backends import _numba_seeding
+
+    shares = []
+    trials_kernel = _numba_seeding.seed_trials
+
+    def watched(X, low, high, size, weight, closest, owner, bounds, *rest):
+        shares.append(np.mean(closest <= bounds[owner]) if len(bounds) else 0.0)
+        trials_kernel(X, low, high, size, weight, closest, owner, bounds, *rest)
+
+    monkeypatch.setattr(_numba_seeding, "seed_trials", watched)
+    X = Recipe(5, 4000, 16, 10, kind="blobs").build().X
+    with threads(1):
+        got = gpukmeans.kmeans_plusplus(X, 12, random_state=0, backend="numba")
+    assert got[1].tolist() == naive.kmeans_plusplus(X, 12, np.random.RandomState(0))[1].tolist()
+    assert max(shares) > 0.8
+
+
+def test_what_is_kept_for_seeding_goes_with_it(numba_backend):
+    from gpukmeans import seeding
+
+    device = get_backend("numba")
+    data = prepare(device, np.random.default_rng(0).normal(size=(50, 3)), None, None)
+    seeding.kmeans_plusplus(device, data.blocks, 4, np.random.RandomState(0), data.encoding)
+    assert all(rows.closest is None and rows.seeding is None for rows in data.blocks)
+
+
+def bound_of(center, trial, shrink, tiny):
+    """The kernel's bound of one center for one trial."""
+    from gpukmeans.backends import _cpu_seeding, _numba_seeding
+
+    bounds = np.full(1, np.finfo(center.dtype).max)
+    address = np.array([center.ctypes.data])
+    _numba_seeding.seed_bounds(address, _cpu_seeding._lanes(trial[None]), shrink, tiny, bounds)
+    return bounds[0]
+
+
+def wrongly_spared(center, trial, X, shrink, tiny):
+    """How many rows the bound spares though the trial is closer than the center, both as computed."""
+    own, other = naive.seeding_distance(X, center), naive.seeding_distance(X, trial)
+    return int(((own <= bound_of(center, trial, shrink, tiny)) & (other < own)).sum())
+
+
+def near_bisector(seed, d, dtype):
+    """A center, a trial and rows about halfway between them, most of them a hair closer to the trial."""
+    rng = np.random.default_rng(seed)
+    center, trial = rng.normal(size=(2, d)).astype(dtype)
+    hair = np.finfo(dtype).eps * rng.choice([0.0, 0.25, 1.0, 8.0, 100.0], (500, 1)) * rng.normal(size=(500, d))
+    middle = (center.astype(float) + trial) / 2
+    return center, trial, (middle + hair + np.finfo(dtype).eps / 8 * (trial - center)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("d", [1, 2, 16, 70, 500])
+def test_the_margin_covers_every_rounding(numba_backend, dtype, d):
+    from gpukmeans.backends._cpu_seeding import triangle_margin
+
+    shrink, tiny = triangle_margin(d, np.dtype(dtype))
+    assert 0 < shrink < 0.25
+    without = 0
+    for seed in range(20):
+        center, trial, X = near_bisector(seed, d, dtype)
+        assert wrongly_spared(center, trial, X, shrink, tiny) == 0
+        without += wrongly_spared(center, trial, X, 0.25, 0.0)
+        spared = naive.seeding_distance(X, center) <= bound_of(center, trial, shrink, tiny) * 1.1
+        assert spared.all()  # the margin is small: these rows are just beyond it
+    assert without > 0 or d == 1  # it is needed
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_margin_covers_squares_that_vanish(numba_backend, dtype):
+    from gpukmeans.backends._cpu_seeding import triangle_margin
+
+    root = np.sqrt(np.finfo(dtype).smallest_subnormal.astype(np.longdouble))
+    center = np.zeros(5, dtype)
+    trial = np.full(5, 0.715 * root).astype(dtype)  # each square rounds up to the smallest number
+    x = (np.array([[0.71, 0.01, 0.01, 0.01, 0.01]]) * root).astype(dtype)  # to the trial each square rounds to zero
+    assert naive.seeding_distance(x, trial)[0] == 0 < naive.seeding_distance(x, center)[0]
+    shrink, tiny = triangle_margin(5, np.dtype(dtype))
+    assert wrongly_spared(center, trial, x, shrink, tiny) == 0
+    assert wrongly_spared(center, trial, x, shrink, 0.0) == 1
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_infinite_distances_spare_no_row_that_improves(numba_backend, dtype):
+    from gpukmeans.backends._cpu_seeding import triangle_margin
+
+    largest = np.finfo(dtype).max
+    far = np.sqrt(largest.astype(np.longdouble)).astype(dtype)
+    center, trial = np.zeros(2, dtype), np.array([far * 2, 0], dtype)  # infinitely far from each other
+    X = np.array([[far * share, 0] for share in (0.1, 0.45, 0.55, 0.9, 0.99, 1.2, 1.9)], dtype)
+    with np.errstate(over="ignore"):
+        shrink, tiny = triangle_margin(2, np.dtype(dtype))
+        assert wrongly_spared(center, trial, X, shrink, tiny) == 0
+        assert np.isfinite(bound_of(center, trial, shrink, tiny))
+
+
+def test_so_many_features_that_nothing_is_certain_spare_only_rows_on_a_center(numba_backend):
+    from gpukmeans.backends._cpu_seeding import triangle_margin
+
+    for d in (2**22, 2**23, 2**24, 2**30):
+        assert 0 <= triangle_margin(d, np.dtype("f4"))[0] < 0.25
+
+
+def test_rows_are_tested_where_that_costs_less(numba_backend):
+    from gpukmeans.backends._cpu_seeding import TEST_COST, pays
+
+    sizes = [(n, m, d) for n in (100, 10_000, 10**6) for m in (1, 50, 1000) for d in (1, 4, 16, 64, 500)]
+    for n, m, d in sizes:
+        row = d + 4  # cost of a row that is tried
+        for share in np.linspace(0, 1, 21):
+            tried, tested = n * row, n * TEST_COST + m * row + (1 - share) * n * row
+            chosen = tested if pays(share, n, m, d) else tried
+            assert chosen <= min(tried, tested) * 1.0001
+        assert not pays(0.0, n, m, d)
+    assert pays(0.9, 10**6, 64, 16)
+    assert not pays(1.0, 100, 1000, 16)  # the centers alone are more than the rows
+    assert not pays(1.0, 10**6, 8, 1)  # a row of one feature is tried as fast as it is tested
 
 
 # ---------------------------------------------------------------------------------------------- whole fits

@@ -48,6 +48,10 @@ PROGRAM = """
         check(rng.normal(size=(n_samples, n_features)), n_clusters)
         check(rng.integers(-2, 3, (n_samples, n_features)), n_clusters)
 
+    X = rng.normal(size=(300, 5)).astype(np.float32)
+    one, other = (KMeans(20, random_state=0, backend=name).fit(X).labels_ for name in ("numba", "numpy"))
+    assert np.array_equal(one, other)
+
     passes = []
     _cpu_pruning.SMALLEST = 1  # prune from the second pass on, whatever it costs
     _cpu_pruning.Rule.tries = lambda self, share: True

@@ -11,12 +11,17 @@ import numpy as np
 from .. import exact
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
 from . import _numba_passes, _threads
-from ._cpu_seeding import Seeding
 from ._cpu_steps import Steps
 from ._layout import LANES64 as LANES
 from ._layout import MOST_BITS
 from ._numba_compiler import NO_WEIGHT, weights_of
+from ._tiles import VECTOR_CODE
 from .base import Outcome, Partial, Rows, State, Summary
+
+if VECTOR_CODE:
+    from ._cpu_seeding import Seeding
+else:
+    from ._numpy import NumpyBackend as Seeding  # type: ignore[assignment]
 
 NO_SUMS = np.empty((0, 0), dtype=np.int64)
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called

@@ -46,6 +46,8 @@ class Rows:
         D to the own center (not weighted), kept by `own_sqdist`.
     closest : ndarray in the dtype of X, shape (n_samples,), or None
         Squared distance to the nearest center chosen so far, kept by the seeding verbs.
+    seeding : object
+        What the backend keeps beside `closest` while centers are chosen.
     running : object
         What the backend keeps between two steps (the block's integer sums).
     """
@@ -56,6 +58,7 @@ class Rows:
     labels: NDArray[np.int32]
     sqdist: Float64Array | None = None
     closest: FloatArray | None = None
+    seeding: Any = None
     running: Any = None
 
     @property
