@@ -7,6 +7,7 @@ multiply-add, so that each operation is rounded as the definition of the seeding
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -140,31 +141,24 @@ def make_try_rows(double: bool) -> Callable[..., int]:
             def below(limit: Any = limit) -> list[Any]:
                 return [b.bitcast(b.fcmp_ordered("<", b.load(sums[r]), limit[r]), i8) for r in range(ROWS)]
 
-            def some(bytes_: list[Any]) -> Any:
-                union = bytes_[0]
-                for byte in bytes_[1:]:
-                    union = b.or_(union, byte)
-                return b.icmp_unsigned("!=", union, ir.Constant(i8, 0))
-
             is_open = cgutils.alloca_once_value(b, cgutils.true_bit)
             with cgutils.for_range(b, n_strides) as strides:
                 add_features(b.mul(strides.index, _const(STRIDE)), _const(STRIDE))
-                b.store(some(below()), is_open)
+                some = functools.reduce(b.or_, below())
+                b.store(b.icmp_unsigned("!=", some, ir.Constant(i8, 0)), is_open)
                 with b.if_then(b.not_(b.load(is_open))):
                     strides.do_break()
             with b.if_then(b.load(is_open)):
                 add_features(end, b.sub(n_features, end))
                 bytes_ = below()
-                with b.if_then(some(bytes_)):
-                    # every row is written, but the next one over it if it has no bits: no branch to mispredict
-                    for r in range(ROWS):
-                        place = b.load(n_found)
-                        b.store(numbers[r], _at(b, places, b.mul(place, _const(8)), i64))
-                        b.store(bytes_[r], _at(b, bits, place, i8))
-                        target = _at(b, sqdist, b.mul(place, _const(TRIALS * size)), vector)
-                        b.store(b.load(sums[r]), target, align=size)
-                        is_found = b.zext(b.icmp_unsigned("!=", bytes_[r], ir.Constant(i8, 0)), i64)
-                        b.store(b.add(place, is_found), n_found)
+                # every row is written, and the next one over it if it has no bits: no branch to mispredict
+                for r in range(ROWS):
+                    place = b.load(n_found)
+                    b.store(numbers[r], _at(b, places, b.mul(place, _const(8)), i64))
+                    b.store(bytes_[r], _at(b, bits, place, i8))
+                    b.store(b.load(sums[r]), _at(b, sqdist, b.mul(place, _const(TRIALS * size)), vector), align=size)
+                    is_found = b.zext(b.icmp_unsigned("!=", bytes_[r], ir.Constant(i8, 0)), i64)
+                    b.store(b.add(place, is_found), n_found)
         return b.load(n_found)
 
     @intrinsic
