@@ -83,6 +83,7 @@ FIT_SHAPES = [
     (50_000, 784, 10),
     (50_000, 384, 1000),
 ]
+SMALL_SHAPES = [(1_000, 10, 5), (3_000, 784, 100)]  # where what surrounds the arithmetic counts
 SEEDING_SHAPES = [(1_000_000, 16, 64), (200_000, 32, 256), (100_000, 64, 1000)]
 PREDICT_SHAPES = [(1_000_000, 2, 8), (1_000_000, 16, 64), (200_000, 64, 1000)]
 KINDS = ["blobs", "noise"]
@@ -100,6 +101,7 @@ def _growth() -> list[Case]:
 
 CASES = [
     *(Case("fit", *shape, "float32", kind) for shape in FIT_SHAPES for kind in KINDS),
+    *(Case("fit", *shape, "float32", "noise") for shape in SMALL_SHAPES),
     *(Case("fit", *shape, "float64", kind) for shape in FIT_SHAPES[:-1] for kind in KINDS),
     *(Case("seeding", *shape, "float32", kind) for shape in SEEDING_SHAPES for kind in KINDS),
     *(Case("predict", *shape, "float32", kind) for shape in PREDICT_SHAPES for kind in KINDS),

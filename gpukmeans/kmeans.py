@@ -111,9 +111,14 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
     An iteration costs O(n_samples n_clusters n_features). Distances are taken of differences in float64 wherever
     they decide, so a large common offset of the data loses nothing.
 
-    Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 8 bytes
-    a row (12 for float64: label, distance of the seeding; 8 more once a cluster was empty, and with the backend numpy),
-    and 8 bytes for each worker, cluster and feature (16 for float64).
+    On the CPU an iteration after the first ones compares only what bounds leave open, where a trial on some of the rows
+    shows that this pays; the bits are the same. The first fit on a machine compiles its kernels, which takes some
+    seconds and is kept on disk; ``gpukmeans doctor --warm`` does it ahead.
+
+    Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 4 bytes
+    a row for the label, 16 more while bounds are used, or while centers are seeded 11 (15 for float64; up to 9 more
+    where a step has more than 8 trials); 8 more once a cluster was empty, and with the backend numpy; and 8 bytes for
+    each worker, cluster and feature (16 for float64).
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.

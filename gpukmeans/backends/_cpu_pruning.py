@@ -192,6 +192,7 @@ class Pruning:
                 self.tiles = Tiles(rows.labels, centers)
         elif self.tiles is not None and self.rule.sorts_again():
             _log.debug("pruning: rows are sorted again")
+            self.tiles = None  # or there would be two of them for a moment
             self.tiles = Tiles(rows.labels, centers)
         return self.tiles
 
