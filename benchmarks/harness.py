@@ -31,6 +31,7 @@ Array = NDArray[Any]
 OURS = "gpukmeans"
 REFERENCE = "scikit-learn"
 SEEDING_SEED = 0
+SETTLE = 0.25  # seconds: threads of the one before, OpenMP's above all, go on spinning for as long as 0.2
 
 
 class WrongAnswerError(Exception):
@@ -137,6 +138,7 @@ def run_case(case: Case, names: list[str], repeat: int) -> dict[str, Any]:
     for _ in range(repeat):
         for name in order:
             gc.collect()
+            time.sleep(SETTLE)
             begin = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - begin)

@@ -9,11 +9,14 @@ import support
 from hypothesis import HealthCheck, settings
 
 import gpukmeans
+from gpukmeans.backends import _threads
 
 BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 
 # A job in the background starts with Ctrl-C ignored, and Python then leaves it so: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_threads.WORTH_A_THREAD = 1 << 10  # the problems of the tests are small, and are to be worked on by threads too
 
 settings.register_profile(
     "gpukmeans",

@@ -76,7 +76,7 @@ class Steps(Backend):
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
         running = rows.running
         if running is None:
-            n_workers = _threads.n_workers(rows.n_samples, centers.size)
+            n_workers = _threads.n_workers(rows.n_samples, _cost(centers))
             running = rows.running = _Running(rows, len(centers), encoding, n_workers)
         is_first = not running.parts
         mode = REBUILD if running.moved_share > REBUILD_SHARE else MOVED
@@ -95,7 +95,7 @@ class Steps(Backend):
     def _renew(self, rows: Rows, centers: Float64Array, running: _Running | None, mode: int) -> tuple[int, int]:
         """Renew the labels, and the sums as `mode` says; returns how many rows moved and were rechecked."""
         X = rows.dense()
-        n_workers = _threads.n_workers(len(X), centers.size)
+        n_workers = _threads.n_workers(len(X), _cost(centers))
         sums = [_NO_SUMS] * n_workers if running is None or mode == LABELS else running.arguments(n_workers)
         if running is None:
             moved, rechecked = _dense(X, rows, centers, pack(centers, X.dtype, self.precision), mode, sums)
@@ -121,6 +121,11 @@ class Steps(Backend):
         if mode != LABELS:
             pruning.after(rows, centers, moved / len(X), counts, in_tiles)
         return moved, rechecked
+
+
+def _cost(centers: Float64Array) -> int:
+    """Of a row in a dense pass, in values read."""
+    return int(centers.shape[1]) * (1 + len(centers) // 16)
 
 
 def _dense(

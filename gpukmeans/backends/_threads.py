@@ -19,7 +19,7 @@ _pool: ThreadPoolExecutor | None = None
 
 CHUNKS_PER_WORKER = 8  # small enough for a worker that loses its core for a moment, large enough to cost nothing
 MOST_ROWS = 1 << 17  # of a range: Python sees Ctrl-C between two ranges
-WORTH_A_THREAD = 1 << 16  # multiply-adds (or values read) below which a second thread costs more than it saves
+WORTH_A_THREAD = 1 << 18  # values read, or 16 multiply-adds each: below them a second thread costs more than it saves
 
 
 @contextmanager
@@ -64,7 +64,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def n_workers(n_rows: int, cost_per_row: int) -> int:
-    """Workers that `n_rows` rows are worth, each of which costs `cost_per_row` multiply-adds or values read."""
+    """Workers that `n_rows` rows are worth, each of which costs as much as `cost_per_row` values read."""
     wanted = n_rows * cost_per_row // WORTH_A_THREAD
     return 1 if wanted <= 1 else min(effective_n_threads(), wanted)
 
