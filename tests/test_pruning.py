@@ -102,6 +102,19 @@ def test_the_rule_itself_prunes_blobs_and_the_labels_are_those_of_numpy(caplog, 
     assert_same_fit(pruned, result_of(quiet_fit(model.set_params(backend="numpy"), X)))
 
 
+def test_equal_centers_that_part_take_their_rows_along(monkeypatch, pruning):
+    """What tiles learn while two centers are equal says nothing of the one that is left out of the scores."""
+    scripted(monkeypatch, pruning, lambda question: question != "sorts_again")
+    near, far = np.linspace(-10, 10, 256), np.full(25_600, -1000.0)
+    X = np.concatenate([near, far, [10.5, 10.5]]).astype(np.float32)[:, None]
+    centers = np.array([[-1000.0], [1e6], [2e6]], dtype=np.float32)
+    # the first pass leaves two clusters empty, which both go to 10.5; the second one of them, which goes to -10
+    options = {"tol": 0.0, "max_iter": 4}
+    expected = naive.fit(X, centers, **options)
+    assert (expected.centers[1:] > -10).all() and (np.bincount(expected.labels) > 50).all()  # both keep rows
+    assert_same_fit(run(X, centers, backend="numba", **options), expected)
+
+
 def test_without_exactness_nothing_is_pruned(monkeypatch, pruning):
     asked = scripted(monkeypatch, pruning, lambda question: True)
     X = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
@@ -142,6 +155,16 @@ def test_bounds_that_are_tight_give_no_wrong_label(pruning, seed, step):
     wrong, unread = labels_of_passes(pruning, *moving_centers(seed, int(0.5 / step) + 2, step))
     assert wrong == 0
     assert unread > 0  # or nothing was tried
+
+
+def test_a_tile_that_was_read_late_is_not_read_again(pruning):
+    """What the groups had moved by until then does not count against it."""
+    X, (here, *_) = moving_centers(0, 1, 0.0)
+    there = here + np.array([[0.0], [3.0], [3.0]])
+    wrong, unread = labels_of_passes(pruning, X, [here, there] * 5 + [here] * 4)
+    n_tiles = -(-len(X) // tile_size())
+    assert wrong == 0
+    assert unread >= 3 * n_tiles
 
 
 @pytest.mark.parametrize(("share", "of_groups"), [(0.99, True), (0.0, True), (1.0, False)])
