@@ -42,6 +42,7 @@ LAYER = {
     "backends._numba_cuda": 7,
     "backends._threads": 2,
     "backends._layout": 2,
+    "backends._scratch": 3,
     "backends._simd": 3,
     "backends._simd_passes": 3,
     "backends._simd_seeding": 3,

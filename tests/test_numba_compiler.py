@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 
+import numpy as np
 import pytest
 
 from gpukmeans.backends._numba_compiler import _Cache, compiled
@@ -74,3 +75,27 @@ def test_without_any_directory_kernels_are_compiled_in_every_process(monkeypatch
     kernel = compiled(twice)
     assert kernel(3) == 6
     assert kernel.stats.cache_path is None
+
+
+def first(x):
+    return x[0]
+
+
+def test_only_a_kernel_that_allocates_counts_references(monkeypatch, tmp_path):
+    def counts(**options):
+        monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / str(options)))  # what was cached has no code
+        inner = compiled(first, inline="never", **options)
+
+        def sum_of_first(x):
+            total = 0.0
+            for i in range(x.shape[0]):
+                total += inner(x[i])
+            return total
+
+        kernel = compiled(sum_of_first, **options)
+        assert kernel(np.arange(6.0).reshape(3, 2)) == 6.0
+        (code,) = kernel.inspect_llvm().values()
+        return "NRT_incref" in code
+
+    assert counts(allocates=True)
+    assert not counts()

@@ -20,6 +20,7 @@ from . import _numba_pruning, _threads
 from ._cpu_centers import Packed, both_types
 from ._layout import TILE
 from ._pruning_rule import Rule
+from ._scratch import scratch
 from .base import Rows
 
 PACKED = 6  # centers that are packed side by side
@@ -105,11 +106,13 @@ class Tiles:
         counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
 
         def task(worker: int, low: int, high: int) -> None:
+            n_floats = _numba_pruning.PRUNED_FLOATS + 2 * self.n_groups
+            memory = scratch(X.shape[1], n_floats, _numba_pruning.PRUNED_INTS + self.n_groups)
             _numba_pruning.assign_pruned(
                 data, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
                 self.offset, fresh, labels, keep, centers, packed.shift, packed.groups, packed.half, packed.bound,
                 packed.norm, self.parts, self.center_at, self.position_of, self.group_of, self.moved_by, drift,
-                *sums[worker], counts[worker],
+                *sums[worker], counts[worker], memory,
             )  # fmt: skip
 
         _threads.run(task, len(self.order), len(sums), multiple=TILE)

@@ -13,6 +13,7 @@ from ._cpu_pruning import PACKED, Pruning, Tiles
 from ._layout import TILE
 from ._numba_assign import LABELS, MOVED, REBUILD
 from ._numba_compiler import NO_WEIGHT, weights_of
+from ._scratch import scratch
 from .base import Backend, Partial, Rows
 
 REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: one addition a row instead of two
@@ -134,11 +135,13 @@ def _dense(
     """Compare every row with every center."""
     data = both_types(X)
     counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
+    lines, n_scores = _numba_assign.ASSIGN_LINES, packed.half.size if packed.blocks.size else 0
 
     def task(worker: int, low: int, high: int) -> None:
+        memory = scratch(X.shape[1], lines + n_scores, lines, tile=n_scores == 0)
         _numba_assign.assign(
             data, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half,
-            packed.bound, mode, *sums[worker], counts[worker],
+            packed.bound, mode, *sums[worker], counts[worker], memory,
         )  # fmt: skip
 
     _threads.run(task, len(X), len(sums), multiple=TILE)

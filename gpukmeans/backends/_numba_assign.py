@@ -14,6 +14,9 @@ from ._tiles import load_tile, score_blocks, score_groups
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
 
+ASSIGN_LINES = 3
+"""Lines of scratch memory that `assign` needs of each kind."""
+
 
 # ------------------------------------------------------------------------------------------------ centers
 def _squared_norms(centers, shift, norms):  # type: ignore[no-untyped-def]
@@ -93,10 +96,12 @@ distance = compiled(_distance)
 any_order = compiled(_any_order, fastmath={"reassoc", "contract", "nsz"})
 
 
-def _recheck(X, row, centers):  # type: ignore[no-untyped-def]
-    """Canonical label of one row. Canonical D, a slow chain of additions, only where rounding could decide."""
+def _recheck(X, row, centers, x):  # type: ignore[no-untyped-def]
+    """Canonical label of one row. Canonical D, a slow chain of additions, only where rounding could decide.
+
+    x: scratch for the row in float64.
+    """
     n_clusters, n_features = centers.shape
-    x = np.empty(n_features)
     for j in range(n_features):
         x[j] = X[1][row, j] if X[1].size else np.float64(X[0][row, j])
     margin = 1.0 + 8.0 * (n_features + 4) * 2.0**-53
@@ -132,7 +137,7 @@ recheck = compiled(_recheck)
 # ------------------------------------------------------------------------------------------------ assign
 def _assign(  # type: ignore[no-untyped-def]
     X, low, high, labels, centers, shift, groups, blocks, half, bound, mode,
-    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
+    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
@@ -140,20 +145,16 @@ def _assign(  # type: ignore[no-untyped-def]
     x - shift is rounded once. groups or blocks: the packed centers, the other one
     is empty. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
     sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
+    scratch: `_scratch.Scratch` with ASSIGN_LINES lines of float32 and of int32, one more a center for `blocks`.
     """
     n_features = centers.shape[1]
     in_blocks = blocks.size > 0
     const, linear, quadratic = bound[0], bound[1], bound[2]
-    tile = np.empty((0 if in_blocks else max(n_features, LANES), TILE), np.float32)
-    scores = np.empty((half.size if in_blocks else 0, TILE), np.float32)
-    rows = np.empty(TILE, np.int64)
-    address = np.empty(TILE, np.int64)
-    norm = np.empty(TILE, np.float32)
-    best = np.empty(TILE, np.float32)
-    second = np.empty(TILE, np.float32)
-    label = np.empty(TILE, np.int32)
-    old = np.empty(TILE, np.int32)
-    new = np.empty(TILE, np.int32)
+    tile, doubles, longs, floats, ints = scratch
+    x = doubles[:n_features]
+    rows, address = longs[0], longs[1]
+    norm, best, second, scores = floats[0], floats[1], floats[2], floats[3:]
+    label, old, new = ints[0], ints[1], ints[2]
     for start in range(low, high, TILE):
         m = min(TILE, high - start)
         for i in range(TILE):
@@ -161,7 +162,7 @@ def _assign(  # type: ignore[no-untyped-def]
         if in_blocks:
             score_blocks(X, rows, address, shift, blocks, half, scores, norm, best, label, second)
         else:
-            load_tile(X, rows, m == TILE, address, shift, tile, norm)
+            load_tile(X, rows, m == TILE, address, doubles, shift, tile, norm)
             score_groups(tile, groups, 0, groups.shape[0], half, best, label, second)
         is_open = np.int32(0)
         for i in range(TILE):
@@ -172,9 +173,9 @@ def _assign(  # type: ignore[no-untyped-def]
         if is_open:
             for i in range(m):
                 if not (second[i] - best[i] > norm[i]):
-                    label[i] = recheck(X, start + i, centers)
+                    label[i] = recheck(X, start + i, centers, x)
                     counts[1] += 1
-        before = labels[start : start + m]
+        before = labels[start : start + m]  # an index that might be negative would be gathered
         moved = 0
         for i in range(m):
             moved += before[i] != label[i]

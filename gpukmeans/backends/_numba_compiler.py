@@ -48,12 +48,14 @@ class _Cache(FunctionCache):
             _log.debug("a compiled kernel cannot be kept in %s: %s", self.cache_path, error)
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
+def compiled(function: Callable[..., Any], *, allocates: bool = False, **options: Any) -> Any:
     """The function compiled by Numba.
 
-    No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own.
+    No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own. Only a
+    function that `allocates` counts references to its arrays: the counters are atomic and shared by all threads, so
+    in the loop over the tiles they would cost more than the smaller passes.
     """
-    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates, **options}
     kernel = nb.njit(**options)(function)
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does

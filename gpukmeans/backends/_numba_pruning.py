@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._layout import LANES, TILE
 from ._layout import MARGIN as _MARGIN
+from ._layout import TILE
 from ._numba_assign import move_rows, recheck
 from ._numba_compiler import compiled
 from ._tiles import excess_over, load_tile, merge_group, score_groups, slack_under
 from ._tiles_common import nothing_scored
 
 MARGIN = np.float32(_MARGIN)
+
+PRUNED_FLOATS, PRUNED_INTS = 7, 4
+"""Lines of scratch memory that `assign_pruned` needs; two more of float32 and one of int32 for each group."""
 
 
 def _sort_rows(labels, rank, n_ranks, stride, order):  # type: ignore[no-untyped-def]
@@ -60,14 +63,14 @@ def _prepare_errors(norm, bound, n_features, centers_norm, threshold, error):  #
         error[i] = threshold[i] + (v * v + top) * relative + v * vanished
 
 
-sort_rows = compiled(_sort_rows)
+sort_rows = compiled(_sort_rows, allocates=True)
 prepare_errors = compiled(_prepare_errors)
 
 
 def _assign_pruned(  # type: ignore[no-untyped-def]
     X, first, last, order, own, common, anchor, slack, offset, fresh, labels, keep,
     centers, shift, groups, half, bound, centers_norm, parts, center_at, position_of, group_of, cum, drift,
-    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts,
+    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
 ):  # fmt: skip
     """As `assign`, for tiles first..last of `order`; `fresh`: nothing is known of the tiles yet.
 
@@ -75,29 +78,20 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
     slack: (n_tiles, n_groups); offset: (n_tiles,). groups: the packed centers in the order `center_at` (a place to its
     center; `position_of` is its inverse), `parts` packed
     groups to a group. drift: how far each center moved. counts: (moved, rechecked, groups scored, tiles read).
-    keep: labels and sums are brought up to date; else only what is kept here (a trial).
+    keep: labels and sums are brought up to date; else only what is kept here (a trial). scratch: `_scratch.Scratch`.
     """
     n_features = centers.shape[1]
     n_groups = slack.shape[1]
     width = groups.shape[2] * parts
-    tile = np.empty((max(n_features, LANES), TILE), np.float32)
-    rows = np.empty(TILE, np.int64)
-    address = np.empty(TILE, np.int64)
-    norm = np.empty(TILE, np.float32)
-    threshold = np.empty(TILE, np.float32)
-    error = np.empty(TILE, np.float32)
-    u = np.empty(TILE, np.float32)
-    best = np.empty(TILE, np.float32)
-    second = np.empty(TILE, np.float32)
-    label = np.empty(TILE, np.int32)
-    old = np.empty(TILE, np.int32)
-    new = np.empty(TILE, np.int32)
-    a = np.empty(TILE, np.float32)
-    group_best = np.empty((n_groups, TILE), np.float32)
-    group_second = np.empty((n_groups, TILE), np.float32)
-    group_label = np.empty((n_groups, TILE), np.int32)
-    scored = np.empty(n_groups, np.int64)
-    is_own = np.empty(n_groups, np.bool_)
+    tile, doubles, longs, floats, ints = scratch
+    x = doubles[:n_features]
+    rows, address, scored = longs[0], longs[1], longs[2]
+    norm, threshold, error, u, a, best, second = (
+        floats[0], floats[1], floats[2], floats[3], floats[4], floats[5], floats[6]
+    )  # fmt: skip
+    label, old, new, is_own = ints[0], ints[1], ints[2], ints[3]
+    group_best, group_second = floats[PRUNED_FLOATS:], floats[PRUNED_FLOATS + n_groups :]
+    group_label = ints[PRUNED_INTS:]
     for t in range(first, last):
         start = t * TILE
         m = min(TILE, order.size - start)
@@ -124,20 +118,20 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         for i in range(m, TILE):  # the last row fills the last tile
             rows[i] = rows[m - 1]
             a[i] = a[m - 1]
-        load_tile(X, rows, m < 0, address, shift, tile, norm)
+        load_tile(X, rows, m < 0, address, doubles, shift, tile, norm)
         prepare_errors(norm, bound, n_features, centers_norm, threshold, error)
         nothing_scored(best, second, label)
         for g in range(n_groups):
-            is_own[g] = fresh
+            is_own[g] = 1 if fresh else 0
         if the_own >= 0:
-            is_own[group_of[the_own]] = True
+            is_own[group_of[the_own]] = 1
         else:
             for i in range(m):
-                is_own[group_of[own[start + i]]] = True
+                is_own[group_of[own[start + i]]] = 1
         n_scored = 0
         for others in range(2):
             for g in range(n_groups):
-                if is_own[g] == (others == 1):
+                if (is_own[g] == 1) == (others == 1):
                     continue
                 if others == 1:
                     gap = slack[t, g] - cum[g] - (abs(slack[t, g]) + cum[g]) * MARGIN
@@ -159,7 +153,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         if is_open:
             for i in range(TILE):
                 if not (second[i] - best[i] > threshold[i]):
-                    label[i] = position_of[recheck(X, rows[i], centers)]
+                    label[i] = position_of[recheck(X, rows[i], centers, x)]
                     counts[1] += i < m
         # the anchors move to where the rows are now: what was not scored pays for it, what was is exact again
         for g in range(n_groups):

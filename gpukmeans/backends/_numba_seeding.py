@@ -224,8 +224,8 @@ def _seed_find(closest, weight, size, scale, chunks, before, values, found):  # 
         found[v] = i
 
 
-seed_bounds = compiled(_seed_bounds)
-seed_trials = compiled(_seed_trials)
-seed_update = compiled(_seed_update)
+seed_bounds = compiled(_seed_bounds, allocates=True)
+seed_trials = compiled(_seed_trials, allocates=True)
+seed_update = compiled(_seed_update, allocates=True)
 seed_sums = compiled(_seed_sums)
 seed_find = compiled(_seed_find)

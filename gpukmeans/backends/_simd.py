@@ -273,6 +273,42 @@ def make_pack_tile(double: bool) -> Callable[..., None]:
     return kernel
 
 
+def make_square_norms() -> Callable[..., None]:
+    """Numba intrinsic ``(tile, norms, n_features)``: the sum of squares of each row of a tile, in feature order.
+
+    The sums stay in registers; a compiler that must think that `norms` is part of the tile would store every one.
+    """
+    i64 = ir.IntType(64)
+    vector = ir.VectorType(ir.FloatType(), LANES)
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        tile, norms, n_features = args
+        fma_type = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(b.module, fma_type, f"llvm.fma.v{LANES}f32")
+
+        def at(base: Any, v: int) -> Any:
+            return b.inttoptr(b.add(base, ir.Constant(i64, v * LANES * 4)), vector.as_pointer())
+
+        totals = [cgutils.alloca_once(b, vector) for _ in range(VECTORS)]
+        for total in totals:
+            b.store(ir.Constant(vector, [0.0] * LANES), total)
+        with cgutils.for_range(b, n_features) as loop:
+            row = b.add(tile, b.mul(loop.index, ir.Constant(i64, TILE * 4)))
+            for v, total in enumerate(totals):
+                x = b.load(at(row, v), align=4)
+                b.store(b.call(fma, [x, x, b.load(total)]), total)
+        for v, total in enumerate(totals):
+            b.store(b.load(total), at(norms, v), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def square_norms(typing: Any, tile: Any, norms: Any, n_features: Any) -> Any:
+        return types.void(*[types.intp] * 3), codegen
+
+    kernel: Callable[..., None] = square_norms
+    return kernel
+
+
 def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
     """Numba intrinsic ``(rows, shift, centers, scores, norms, n_features, n_blocks)`` for few centers of many features.
 

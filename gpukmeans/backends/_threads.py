@@ -1,7 +1,7 @@
 """Worker threads of the CPU backend: compiled kernels that release the GIL, run on ranges of rows.
 
-One pool for the whole process, as large as the machine, so that fits in several Python threads share its workers
-instead of oversubscribing the cores. Ranges are handed out as workers become free. The results do not depend on who
+The calling thread works, and one pool for the whole process helps: fits in several Python threads share its threads
+instead of starting as many each. Ranges are handed out as workers become free. The results do not depend on who
 takes which range: sums are integers.
 """
 
@@ -49,7 +49,7 @@ def _get_pool() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="gpukmeans")
+            _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="gpukmeans")
         return _pool
 
 
@@ -73,7 +73,7 @@ def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multip
     """Call ``task(worker, low, high)`` for ranges that cover ``0 .. n_rows``.
 
     Each worker number below `workers` is used by one thread at a time, so a task may own storage by that number.
-    Ranges start at multiples of `multiple`. A single worker runs in the calling thread.
+    Ranges start at multiples of `multiple`. The calling thread is worker 0.
     """
     size = MOST_ROWS if workers <= 1 else min(MOST_ROWS, -(-n_rows // (workers * CHUNKS_PER_WORKER)))
     size = -(-size // multiple) * multiple
@@ -94,11 +94,13 @@ def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multip
             task(worker, low, min(low + size, n_rows))
 
     pool = _get_pool()
-    futures: list[Future[None]] = [pool.submit(work, worker) for worker in range(workers)]
+    futures: list[Future[None]] = [pool.submit(work, worker) for worker in range(1, workers)]
     try:
-        for future in futures:
-            future.result()
+        work(0)  # waking a thread takes as long as many a range
     finally:
         # after an error or Ctrl-C: no worker goes on writing into arrays that the caller is done with
         stopped = True
-        wait(futures)
+        started = [future for future in futures if not future.cancel()]  # the others wait for another fit
+        wait(started)
+    for future in started:
+        future.result()

@@ -19,7 +19,7 @@ def _moved(X, row, j, shift):  # type: ignore[no-untyped-def]
     return X[0][row, j] - shift[0][j]
 
 
-def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
+def _load_tile(X, rows, in_order, address, padded, shift, tile, norm):  # type: ignore[no-untyped-def]
     """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|."""
     n_features = X[0].shape[1]
     for i in range(TILE):
@@ -138,8 +138,8 @@ sum_of_lanes = compiled(_sum_of_lanes)
 distance = compiled(_distance)
 gap = compiled(_gap)
 load_tile = compiled(_load_tile)
-score_groups = compiled(_score_groups)
-score_blocks = compiled(_score_blocks)
+score_groups = compiled(_score_groups, allocates=True)
+score_blocks = compiled(_score_blocks, allocates=True)
 merge_group = compiled(_merge_group)
 excess_over = compiled(_excess_over)
 slack_under = compiled(_slack_under)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..exact import CHAIN
 from . import _simd_bounds
 from ._layout import LANES, TILE
 from ._numba_compiler import compiled
-from ._simd import address_of, copy_bytes, make_dot_tile, make_pack_narrow, make_pack_tile, make_score_tile
+from ._simd import (
+    address_of,
+    copy_bytes,
+    make_dot_tile,
+    make_pack_narrow,
+    make_pack_tile,
+    make_score_tile,
+    make_square_norms,
+)
 from ._tiles_common import round_up_norms, smallest_two
 
 _pack32 = make_pack_tile(double=False)
@@ -21,6 +27,7 @@ _score6_chained = make_score_tile(6, chained=True)
 _score4_chained = make_score_tile(4, chained=True)
 _dot32_5, _dot32_4 = (make_dot_tile(width, double=False) for width in (5, 4))
 _dot64_5, _dot64_4 = (make_dot_tile(width, double=True) for width in (5, 4))
+_square_norms = make_square_norms()
 _merge, _excess, _slack = _simd_bounds.merge, _simd_bounds.excess, _simd_bounds.slack
 
 
@@ -44,7 +51,7 @@ pack_narrow = compiled(_pack_narrow)
 
 
 def _load_rows(  # type: ignore[no-untyped-def]
-    data, double, n_samples, n_features, rows, in_order, address, shift, tile, norm
+    data, double, n_samples, n_features, rows, in_order, address, padded, shift, tile, norm
 ):  # fmt: skip
     row_bytes = n_features * (8 if double else 4)
     if in_order and 2 <= n_features <= 4:
@@ -55,18 +62,12 @@ def _load_rows(  # type: ignore[no-untyped-def]
             address[i] = data + rows[i] * row_bytes
             last = rows[i] if rows[i] > last else last
         if n_features < LANES and last + LANES > n_samples:  # LANES values of every row could not be read
-            padded = np.empty(TILE * LANES)
             for i in range(TILE):
                 copy_bytes(address_of(padded, i * LANES), address[i], row_bytes)
                 address[i] = address_of(padded, i * LANES)
-            pack_rows(address, 0, double, shift, tile, n_features)  # here, while `padded` lives
-        else:
-            pack_rows(address, TILE * row_bytes if in_order else 0, double, shift, tile, n_features)
-    for i in range(TILE):
-        norm[i] = 0
-    for j in range(n_features):
-        for i in range(TILE):
-            norm[i] += tile[j, i] * tile[j, i]
+            in_order = False
+        pack_rows(address, TILE * row_bytes if in_order else 0, double, shift, tile, n_features)
+    _square_norms(address_of(tile, 0), address_of(norm, 0), n_features)
     round_up_norms(norm, n_features)
 
 
@@ -81,8 +82,8 @@ pack_rows = compiled(_pack_rows)
 load_rows = compiled(_load_rows)
 
 
-def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[no-untyped-def]
-    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`: scratch.
+def _load_tile(X, rows, in_order, address, padded, shift, tile, norm):  # type: ignore[no-untyped-def]
+    """Transpose x - shift of the given rows into the tile; `norm`: upper bounds of |x'|. `address`, `padded`: scratch.
 
     in_order: the rows follow each other in memory.
     """
@@ -90,10 +91,10 @@ def _load_tile(X, rows, in_order, address, shift, tile, norm):  # type: ignore[n
     double = X[1].size > 0
     if double:
         data, shifts = address_of(X[1], 0), address_of(shift[1], 0)
-        load_rows(data, double, X[1].shape[0], n_features, rows, in_order, address, shifts, tile, norm)
+        load_rows(data, double, X[1].shape[0], n_features, rows, in_order, address, padded, shifts, tile, norm)
     else:
         data, shifts = address_of(X[0], 0), address_of(shift[0], 0)
-        load_rows(data, double, X[0].shape[0], n_features, rows, in_order, address, shifts, tile, norm)
+        load_rows(data, double, X[0].shape[0], n_features, rows, in_order, address, padded, shifts, tile, norm)
 
 
 def _score_addresses(  # type: ignore[no-untyped-def]
