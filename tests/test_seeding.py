@@ -236,7 +236,7 @@ def test_most_rows_of_separate_blobs_are_spared(numba_backend, monkeypatch):
     trials_kernel = _numba_seeding.seed_trials
 
     def watched(X, low, high, size, weight, closest, owner, bounds, *rest):
-        shares.append(np.mean(closest <= bounds[owner]) if len(bounds) else 0.0)
+        shares.append(np.mean(closest[0] <= bounds[owner]) if len(bounds) else 0.0)
         trials_kernel(X, low, high, size, weight, closest, owner, bounds, *rest)
 
     monkeypatch.setattr(_numba_seeding, "seed_trials", watched)
@@ -259,10 +259,12 @@ def test_what_is_kept_for_seeding_goes_with_it(numba_backend):
 def bound_of(center, trial, shrink, tiny):
     """The kernel's bound of one center for one trial."""
     from gpukmeans.backends import _cpu_seeding, _numba_seeding
+    from gpukmeans.backends._cpu_centers import both_types
 
-    bounds = np.full(1, np.finfo(center.dtype).max)
+    bounds = np.full(1, float(np.finfo(center.dtype).max))
     address = np.array([center.ctypes.data])
-    _numba_seeding.seed_bounds(address, _cpu_seeding._lanes(trial[None]), shrink, tiny, bounds)
+    lanes = both_types(_cpu_seeding._lanes(trial[None]))
+    _numba_seeding.seed_bounds(address, lanes, shrink, tiny, bounds, _numba_seeding.scratch())
     return bounds[0]
 
 

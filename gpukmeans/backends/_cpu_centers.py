@@ -55,7 +55,7 @@ def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
     half = np.full(n_blocks * width, np.inf, dtype=np.float32)
     norm, n_equal = _half_norms(centers, shift, half)
     blocks = np.zeros((n_blocks, n_chunks, width, LANES), dtype=np.float32)
-    _numba_assign.pack_blocks(centers, shift, blocks)
+    _numba_assign.pack_blocks(centers, shift.astype(np.float64), blocks)
     # one lane, the tree over the lanes, the half norm
     bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
     none = np.zeros((0, 0, 0), dtype=np.float32)
@@ -73,7 +73,7 @@ def pack_groups(
     norm, n_equal = _half_norms(centers, shift, half)
     half[:k] = half[order]
     groups = np.zeros((n_groups, d, width), dtype=np.float32)
-    _numba_assign.pack_groups(centers, order, shift, groups)
+    _numba_assign.pack_groups(centers, order, shift.astype(np.float64), groups)
     bound = exact.score_bound(d, norm, chain=exact.CHAIN)
     blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
     return Packed(both_types(shift), groups, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
@@ -106,7 +106,7 @@ def _shift(centers: Float64Array, dtype: np.dtype[Any]) -> FloatArray:
 def _half_norms(centers: Float64Array, shift: FloatArray, half: NDArray[np.float32]) -> tuple[float, int]:
     """Fill `half`; returns an upper bound of the largest |c'|, and how many centers equal one before."""
     norms = np.empty(len(centers))
-    _numba_assign.squared_norms(centers, shift, norms)
+    _numba_assign.squared_norms(centers, shift.astype(np.float64), norms)
     with np.errstate(over="ignore"):
         half[: len(centers)] = 0.5 * norms
     n_equal = _numba_assign.drop_equal(centers, norms, np.argsort(norms, kind="stable"), half)

@@ -11,8 +11,9 @@ import functools
 
 import numpy as np
 
-from ..exact import FixedPoint, FloatArray, Int64Array
+from ..exact import FixedPoint, Float64Array, FloatArray, Int64Array
 from . import _numba_seeding, _threads
+from ._cpu_centers import both_types
 from ._numba_compiler import weights_of
 from ._simd_seeding import TRIALS
 from .base import Backend, Rows
@@ -127,21 +128,23 @@ class Seeding(Backend):
         n, d = X.shape
         if first or rows.seeding is None:
             rows.closest, rows.seeding = np.full(n, np.inf, dtype=X.dtype), Seeds(n, self._chunk_rows(n))
-        seeds, closest = rows.seeding, rows.closest
+        seeds, closest = rows.seeding, both_types(rows.closest)
         t = seeds.trial_of(center)
         if t is None:
             t = 0
             self._try(rows, X, center[None], 1.0)
-        number, size, trial, bit = len(seeds.centers), seeds.chunk, _lanes(center[None])[0], 1 << t % TRIALS
+        number, size, trial, bit = len(seeds.centers), seeds.chunk, both_types(_lanes(center[None])), 1 << t % TRIALS
+        data, workers = both_types(X), _threads.n_workers(n // (number + 1), 2 * d + TRIALS)
+        memory = [_numba_seeding.scratch() for _ in range(workers)]
         listed, bits, counts = seeds.listed[t // TRIALS], seeds.bits[t // TRIALS], seeds.counts[t // TRIALS]
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_seeding.seed_update(
-                X, low // size, -(-high // size), size, weight, closest, seeds.owner, number, trial,
-                bit, listed, bits, counts, seeds.scale, seeds.sums, seeds.peaks,
+                data, low // size, -(-high // size), size, weight, closest, seeds.owner, number, trial,
+                bit, listed, bits, counts, seeds.scale, seeds.sums, seeds.peaks, memory[worker],
             )  # fmt: skip
 
-        _threads.run(task, n, _threads.n_workers(n // (number + 1), 2 * d + TRIALS), multiple=size)
+        _threads.run(task, n, workers, multiple=size)
         seeds.add(center)
         return float(seeds.peaks.max())
 
@@ -152,12 +155,12 @@ class Seeding(Backend):
         """Potential of every chunk of rows; all anew only if the code is another one than before."""
         seeds, weight, scale = rows.seeding, weights_of(rows), float(code.scale[0])
         if scale != seeds.scale:
-            size = seeds.chunk
+            size, n, closest = seeds.chunk, rows.n_samples, both_types(rows.closest)
 
             def task(worker: int, low: int, high: int) -> None:
-                _numba_seeding.seed_sums(rows.closest, weight, low // size, -(-high // size), size, scale, seeds.sums)
+                _numba_seeding.seed_sums(closest, weight, low // size, -(-high // size), n, size, scale, seeds.sums)
 
-            _threads.run(task, rows.n_samples, _threads.n_workers(rows.n_samples, 1), multiple=size)
+            _threads.run(task, n, _threads.n_workers(n, 1), multiple=size)
             seeds.scale = scale
         sums: Int64Array = seeds.sums
         return sums
@@ -168,7 +171,10 @@ class Seeding(Backend):
         chunks = np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1)
         found = np.empty_like(wanted)
         before = ends[chunks] - sums[chunks]
-        _numba_seeding.seed_find(rows.closest, weight, size, float(scale), chunks, before, wanted, found)
+        closest = both_types(rows.closest)
+        _numba_seeding.seed_find(
+            closest, weight, rows.n_samples, size, float(scale), chunks, before, wanted, found
+        )
         numbers: list[int] = found.tolist()
         return numbers
 
@@ -187,11 +193,13 @@ class Seeding(Backend):
         bounds, size = self._bounds(rows, trials), seeds.chunk
         workers = _threads.n_workers(n, d * len(trials) * TRIALS)
         gains = np.zeros((workers, len(trials) + 1, TRIALS), dtype=np.int64)  # workers share no line of the cache
+        memory = [_numba_seeding.scratch() for _ in range(workers)]
+        data, closest, lanes = both_types(X), both_types(rows.closest), both_types(trials)
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_seeding.seed_trials(
-                X, low // size, -(-high // size), size, weight, rows.closest, seeds.owner, bounds, trials, scale,
-                seeds.listed, seeds.bits, seeds.counts, gains[worker],
+                data, low // size, -(-high // size), size, weight, closest, seeds.owner, bounds, lanes, scale,
+                seeds.listed, seeds.bits, seeds.counts, gains[worker, : len(trials)], memory[worker],
             )  # fmt: skip
 
         _threads.run(task, n, workers, multiple=size)
@@ -199,17 +207,19 @@ class Seeding(Backend):
         total: Int64Array = gains.sum(axis=0).reshape(-1)[: len(candidates)]
         return total
 
-    def _bounds(self, rows: Rows, trials: FloatArray) -> FloatArray:
+    def _bounds(self, rows: Rows, trials: FloatArray) -> Float64Array:
         """Bound of each center, at or below which `closest` of its rows stays, or none where testing would not pay."""
         seeds, closest = rows.seeding, rows.closest
         n, n_centers = rows.n_samples, len(seeds.centers)
         assert closest is not None
         shrink, tiny = triangle_margin(trials.shape[1], trials.dtype)
 
-        def bounds_of(centers: Int64Array) -> FloatArray:
-            bounds = np.full(len(centers), np.finfo(trials.dtype).max)
+        def bounds_of(centers: Int64Array) -> Float64Array:
+            bounds = np.full(len(centers), float(np.finfo(trials.dtype).max))
             if len(centers):
-                _numba_seeding.seed_bounds(centers, trials, shrink, tiny, bounds)
+                _numba_seeding.seed_bounds(
+                    centers, both_types(trials), shrink, tiny, bounds, _numba_seeding.scratch()
+                )
             return bounds
 
         probed = slice(0, n if n_centers else 0, max(PROBED // 2, n // PROBED))

@@ -11,9 +11,10 @@ import numpy as np
 from .. import exact
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
 from . import _numba_passes, _threads
+from ._cpu_centers import both_types
 from ._cpu_steps import Steps
 from ._layout import LANES64 as LANES
-from ._layout import MOST_BITS
+from ._layout import MOST_BITS, ROWS
 from ._numba_compiler import NO_WEIGHT, weights_of
 from ._tiles import VECTOR_CODE
 from .base import Outcome, Partial, Rows, State, Summary
@@ -47,6 +48,14 @@ def _writable(array: Any) -> Any:
     return array
 
 
+def _flat(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return both_types(X.reshape(-1))
+
+
+def _buffers(workers: int, n_features: int) -> Float64Array:
+    return np.empty((workers, _numba_passes.buffer_size(n_features)))
+
+
 class NumbaBackend(Steps, Seeding):
     """Numba on all cores: float32 scores in registers with a certificate, moved rows, integer sums."""
 
@@ -61,17 +70,20 @@ class NumbaBackend(Steps, Seeding):
         n, d = X.shape
         period = d * max(1, 512 // d)  # rows of a few features are read several at a time, to fill the vectors
         workers = _threads.n_workers(n, d)
-        smallest = np.full((workers, period), np.inf, dtype=X.dtype)
-        largest = np.full((workers, period), -np.inf, dtype=X.dtype)
+        smallest = np.full((workers, period), np.inf)
+        largest = np.full((workers, period), -np.inf)
+        data, buffers = _flat(X), _buffers(workers, d)
         finite = np.ones(workers, dtype=bool)
 
         def task(worker: int, low: int, high: int) -> None:
-            finite[worker] &= _numba_passes.extent(X, low, high, period, smallest[worker], largest[worker])
+            finite[worker] &= _numba_passes.extent(
+                data, low * d, high * d, period, smallest[worker], largest[worker], buffers[worker]
+            )
 
         _threads.run(task, n, workers)
         return Summary(
-            smallest.reshape(-1, d).min(axis=0).astype(np.float64),
-            largest.reshape(-1, d).max(axis=0).astype(np.float64),
+            smallest.reshape(-1, d).min(axis=0),
+            largest.reshape(-1, d).max(axis=0),
             bool(finite.all()),
         )
 
@@ -85,9 +97,10 @@ class NumbaBackend(Steps, Seeding):
         n, d = X.shape
         workers = _threads.n_workers(n, d)
         peaks = np.zeros((workers, d))
+        data, buffers = _flat(X), _buffers(workers, d)
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.weighted_extent(X, rows.sample_weight, low, high, peaks[worker])
+            _numba_passes.weighted_extent(data, rows.sample_weight, low, high, peaks[worker], buffers[worker])
 
         _threads.run(task, n, workers)
         highest: Float64Array = peaks.max(axis=0)
@@ -102,12 +115,14 @@ class NumbaBackend(Steps, Seeding):
         n_chunks = period // LANES if codes.first.bits <= MOST_BITS else 0
         workers = _threads.n_workers(n, d)
         first, second = np.zeros((2, workers, period), dtype=np.int64)
+        data, buffers = _flat(X), _buffers(workers, d)
         pivot, scale1, scale2 = (np.tile(a, repeat) for a in (codes.pivot, codes.first.scale, codes.second.scale))
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_passes.moment_sums(
-                X, low, high, period, n_chunks, pivot, scale1, scale2, first[worker], second[worker]
-            )
+                data, low * d, high * d, period, n_chunks, pivot, scale1, scale2, first[worker], second[worker],
+                buffers[worker],
+            )  # fmt: skip
 
         _threads.run(task, n, workers)
         return first.reshape(-1, d).sum(axis=0), second.reshape(-1, d).sum(axis=0)
@@ -133,7 +148,6 @@ class NumbaBackend(Steps, Seeding):
             not encoding.two_limbs,
             centers,
             after,
-            np.arange(len(centers), dtype=np.int32),
             np.empty(1 << (len(centers) - 1).bit_length()),
         )
         state = State.STRICT if n_moved == 0 else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
@@ -147,10 +161,11 @@ class NumbaBackend(Steps, Seeding):
         workers = _threads.n_workers(n, d)
         weight = weights_of(rows)
         top = np.zeros(workers)
+        data, distances, buffers = _flat(X), both_types(out), _buffers(workers, d)
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.own_sqdist(X, low, high, rows.labels, centers, out[low:high])
-            top[worker] = max(top[worker], _numba_passes.weighted_max(out, weight, low, high))
+            _numba_passes.own_sqdist(data, low, high, rows.labels, centers, out[low:high], buffers[worker])
+            top[worker] = max(top[worker], _numba_passes.weighted_max(distances, weight, low, high))
 
         _threads.run(task, n, workers)
         return float(top.max())
@@ -183,8 +198,13 @@ class NumbaBackend(Steps, Seeding):
         step = max(SAMPLED_ROWS, -(-rows.n_samples // SAMPLED_PLACES))
         ranges = [(low, min(low + SAMPLED_ROWS, rows.n_samples)) for low in range(0, rows.n_samples, step)]
         weight, no_limbs = weights_of(rows), np.empty((0, 2), dtype=np.int64)
+        data, sq, (buffer,) = _flat(X), np.empty(_numba_passes.PIECE), _buffers(1, X.shape[1])
         return max(
-            float(_numba_passes.own_inertia(X, *part, rows.labels, weight, centers, NO_WEIGHT, 1.0, no_limbs))
+            float(
+                _numba_passes.own_inertia(
+                    data, *part, rows.labels, weight, centers, NO_WEIGHT, 1.0, no_limbs, sq, buffer
+                )
+            )
             for part in ranges
         )
 
@@ -199,11 +219,13 @@ class NumbaBackend(Steps, Seeding):
         workers = _threads.n_workers(n, d)
         limbs = np.zeros((workers, 8, 2), dtype=np.int64)  # two cache lines apart
         top = np.zeros(workers)
+        data, sq, buffers = _flat(X), np.empty((workers, _numba_passes.PIECE)), _buffers(workers, d)
 
         def task(worker: int, low: int, high: int) -> None:
             peak = _numba_passes.own_inertia(
-                X, low, high, rows.labels, weight, centers, scale, low_scale, limbs[worker]
-            )
+                data, low, high, rows.labels, weight, centers, scale, low_scale, limbs[worker], sq[worker],
+                buffers[worker],
+            )  # fmt: skip
             top[worker] = max(top[worker], peak)
 
         _threads.run(task, n, workers)
@@ -217,9 +239,11 @@ class NumbaBackend(Steps, Seeding):
         padded[: len(centers)] = centers
         packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
         workers = _threads.n_workers(n, d * len(centers))
+        X, result, buffers = _flat(data), both_types(out), _buffers(workers, d)
+        parts = np.empty((workers, ROWS, len(padded)))
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.transform(data, low, high, centers, packed, out)
+            _numba_passes.transform(X, low, high, centers, packed, result, parts[worker], buffers[worker])
 
         _threads.run(task, n, workers)
         return out

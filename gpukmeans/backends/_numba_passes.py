@@ -1,6 +1,8 @@
 """Compiled kernels beside the assignment: ranges, moments, distances to the own center, their sum, new centers.
 
-Each but the last works on rows low..high of a block.
+Each but `recenter` works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in the
+cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
+`both_types`; buffer: `buffer_size` float64.
 """
 
 from __future__ import annotations
@@ -19,96 +21,116 @@ else:
     from ._plain_passes import distance_rows, moment_rows, own_rows
 
 MOMENT_VALUES = 1024  # of a block of rows that is summed by columns: it stays in the first cache
+LARGEST = np.finfo(np.float64).max
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
 
-def _extent(X, low, high, period, smallest, largest):  # type: ignore[no-untyped-def]
-    """Per column of X seen as rows of `period` values: min and max of rows low..high. Returns False at a NaN or inf."""
-    flat = X[low:high].reshape(-1)
+def buffer_size(n_features: int) -> int:
+    """Values of float64 that a pass widens at a time: ROWS rows, or ROWS periods of `extent` and `moment_sums`."""
+    return ROWS * max(512, n_features)
+
+
+def _wide(X, first, last, buffer):  # type: ignore[no-untyped-def]
+    """Values first..last of X as float64."""
+    if X[1].size:
+        return X[1][first:last]
+    values = X[0][first:last]
+    for i in range(values.size):
+        buffer[i] = values[i]
+    return buffer[: values.size]
+
+
+wide = compiled(_wide, inline="always")
+
+
+def _extent(X, low, high, period, smallest, largest, buffer):  # type: ignore[no-untyped-def]
+    """Per column of X seen as rows of `period` values: min and max of values low..high. False at a NaN or inf."""
     bad = np.int64(0)
-    limit = np.finfo(X.dtype).max
-    for start in range(0, flat.size, period):
-        x = flat[start : start + period]  # the period is a multiple of n_features: columns agree in the last one too
+    for start in range(low, high, period):
+        x = wide(X, start, min(start + period, high), buffer)  # a whole number of rows: columns agree in the last, too
         for q in range(x.size):
             v = x[q]
             smallest[q] = v if v < smallest[q] else smallest[q]
             largest[q] = v if v > largest[q] else largest[q]
-            bad |= np.int64(0) if abs(v) <= limit else np.int64(1)
+            bad |= np.int64(0) if abs(v) <= LARGEST else np.int64(1)
     return bad == 0
 
 
-def _weighted_extent(X, weight, low, high, peaks):  # type: ignore[no-untyped-def]
+def _weighted_extent(X, weight, low, high, peaks, buffer):  # type: ignore[no-untyped-def]
+    n_features = peaks.size
     for i in range(low, high):
         w = weight[i]
-        for j in range(X.shape[1]):
-            y = abs(w * np.float64(X[i, j]))
+        x = wide(X, i * n_features, (i + 1) * n_features, buffer)
+        for j in range(n_features):
+            y = abs(w * x[j])
             peaks[j] = y if y > peaks[j] else peaks[j]
 
 
-def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, sum2):  # type: ignore[no-untyped-def]
+def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, sum2, buffer):  # type: ignore[no-untyped-def]
     """Add rint(q 2**e1) and rint(q q 2**e2), q = x - pivot, by column of X seen as rows of `period` values.
 
-    The first ``n_chunks LANES`` columns in vectors, for codes of at most MOST_BITS; the others one by one.
+    The first ``n_chunks LANES`` columns in vectors, for codes of at most MOST_BITS; the others one by one. low, high:
+    values.
     """
-    flat = X[low:high].reshape(-1)
-    n = flat.size // period
-    step = max(8, MOMENT_VALUES // period)
-    for start in range(0, n + 1, step):
-        m = min(step, n - start)
-        moment_rows(flat, pivot, scale1, scale2, sum1, sum2, start * period, period, m, n_chunks)
-        if n_chunks * LANES == period and start + step <= n:
+    step = max(ROWS, MOMENT_VALUES // period) * period
+    for start in range(low, high, step):
+        values = wide(X, start, min(start + step, high), buffer)
+        n = values.size // period
+        moment_rows(values, pivot, scale1, scale2, sum1, sum2, period, n, n_chunks)
+        if n_chunks * LANES == period and n * period == values.size:
             continue
-        for i in range(start, min(start + step, n + 1)):
-            x = flat[i * period : (i + 1) * period]  # columns agree in the last one, which is shorter, too
+        for i in range(n + 1):
+            x = values[i * period : (i + 1) * period]  # columns agree in the last one, which is shorter, too
             for c in range(n_chunks * LANES if i < n else 0, x.size):
-                q = np.float64(x[c]) - pivot[c]
+                q = x[c] - pivot[c]
                 sum1[c] += np.int64(np.rint(q * scale1[c]))
                 sum2[c] += np.int64(np.rint(q * q * scale2[c]))
 
 
-def _own_sqdist(X, low, high, labels, centers, out):  # type: ignore[no-untyped-def]
+def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
     """Fill out[: high - low] with D to the own center."""
-    n_features = X.shape[1]
+    n_features = centers.shape[1]
     n_chunks = n_features // LANES
-    last = high - (high - low) % ROWS
-    for start in range(low, last, ROWS):
-        sq = out[start - low : start - low + ROWS]
-        if n_chunks:
-            own_rows(X, labels, centers, sq, start, n_features, n_chunks)
-        else:
-            sq[:] = 0.0
-        if n_chunks * LANES < n_features:
-            for r in range(ROWS):
-                x, c = X[start + r], centers[labels[start + r]]
-                total = sq[r]
-                for j in range(n_chunks * LANES, n_features):
-                    t = np.float64(x[j]) - c[j]
-                    total += t * t
-                sq[r] = total
-    for i in range(last, high):
-        out[i - low] = distance(X[i], centers[labels[i]])
+    step = buffer.size // n_features // ROWS * ROWS
+    for first in range(low, high, step):
+        m = min(step, high - first)
+        X_part = wide(X, first * n_features, (first + m) * n_features, buffer)
+        own, sq = labels[first : first + m], out[first - low : first - low + m]
+        last = m - m % ROWS
+        for row in range(0, last, ROWS):
+            own_rows(X_part, own, centers, sq, row, n_features, n_chunks)
+            if n_chunks * LANES < n_features:
+                for r in range(row, row + ROWS):
+                    x, c = X_part[r * n_features : (r + 1) * n_features], centers[own[r]]
+                    total = sq[r]
+                    for j in range(n_chunks * LANES, n_features):
+                        t = x[j] - c[j]
+                        total += t * t
+                    sq[r] = total
+        for r in range(last, m):
+            sq[r] = distance(X_part[r * n_features : (r + 1) * n_features], centers[own[r]])
 
 
 def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
+    """Largest ``w v`` of values low..high, which are given in both types."""
     top = 0.0
     for i in range(low, high):
-        y = np.float64(values[i])
+        y = values[1][i] if values[1].size else np.float64(values[0][i])
         if weight.size:
             y = weight[i] * y if weight[i] > 0 else np.float64(0)  # also where the distance is infinite
         top = y if y > top else top
     return top
 
 
-def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs):  # type: ignore[no-untyped-def]
+def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs, sq, buffer):  # type: ignore[no-untyped-def]
     """Largest ``w D`` of rows low..high; adds to limbs[s] both limbs of their sum in a code of the scale scale[s].
 
-    D is kept for a piece of rows at a time. Where a scale is too large for a ``w D``, its limbs mean nothing.
+    sq: PIECE values, D of so many rows at a time. Where a scale is too large for a ``w D``, its limbs mean nothing.
     """
-    sq = np.empty(PIECE)
     top = 0.0
     for start in range(low, high, PIECE):
         m = min(PIECE, high - start)
-        own_sqdist(X, start, start + m, labels, centers, sq)
+        own_sqdist(X, start, start + m, labels, centers, sq, buffer)
         if weight.size:
             for i in range(m):
                 w = weight[start + i]
@@ -129,13 +151,12 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs)
 
 
 def _recenter(  # type: ignore[no-untyped-def]
-    sums, sums_low, weights, heaviest, low_unit, unscale, narrow, before, after, every, sq
+    sums, sums_low, weights, heaviest, low_unit, unscale, narrow, before, after, sq
 ):
     """Fill `after` with the new centers, as `exact.new_centers`; returns the shift, as `exact.shift_sq`, and `changed`.
 
     `sums_low` is empty for one limb; heaviest: index of the largest weight; low_unit: 2**-bits; unscale: 2**-e of each
-    feature; narrow: centers of float32 data; every: 0 .. n_clusters - 1; sq: scratch, n_clusters values rounded up to a
-    power of two.
+    feature; narrow: centers of float32 data; sq: scratch, n_clusters values rounded up to a power of two.
     """
     n_clusters, n_features = before.shape
     changed = False
@@ -151,9 +172,9 @@ def _recenter(  # type: ignore[no-untyped-def]
                 center = np.float64(np.float32(center))
             changed |= center != before[k, j]
             after[k, j] = center
-    sq[:] = 0.0
-    own_sqdist(after, every[0], n_clusters, every, before, sq)
     size = sq.size
+    for k in range(size):
+        sq[k] = distance(after[k], before[k]) if k < n_clusters else 0.0
     while size > 1:
         size //= 2
         for k in range(size):
@@ -161,20 +182,28 @@ def _recenter(  # type: ignore[no-untyped-def]
     return sq[0], changed
 
 
-def _transform(X, low, high, centers, packed, out):  # type: ignore[no-untyped-def]
-    """Fill out[low:high] with distances. packed: the centers, (n_chunks, n_features, LANES)."""
+def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignore[no-untyped-def]
+    """Fill out[low:high], given in both types, with distances.
+
+    packed: the centers, (n_chunks, n_features, LANES); part: (ROWS, n_chunks LANES) float64, scratch.
+    """
     n_clusters, n_features = centers.shape
     n_chunks = packed.shape[0]
-    part = np.empty((ROWS, n_chunks * LANES), X.dtype)
-    last = high - (high - low) % ROWS
-    for start in range(low, last, ROWS):
-        distance_rows(X, packed, part, start, n_features, n_chunks)
-        for r in range(ROWS):
+    for start in range(low, high, ROWS):
+        m = min(ROWS, high - start)
+        x = wide(X, start * n_features, (start + m) * n_features, buffer)
+        if m == ROWS:
+            distance_rows(x, packed, part, n_features, n_chunks)
+        else:
+            for r in range(m):
+                for k in range(n_clusters):
+                    part[r, k] = np.sqrt(distance(x[r * n_features : (r + 1) * n_features], centers[k]))
+        for r in range(m):
             for k in range(n_clusters):
-                out[start + r, k] = part[r, k]
-    for i in range(last, high):
-        for k in range(n_clusters):
-            out[i, k] = np.sqrt(distance(X[i], centers[k]))
+                if out[1].size:
+                    out[1][start + r, k] = part[r, k]
+                else:
+                    out[0][start + r, k] = part[r, k]
 
 
 extent = compiled(_extent)
@@ -182,6 +211,6 @@ weighted_extent = compiled(_weighted_extent)
 moment_sums = compiled(_moment_sums)
 own_sqdist = compiled(_own_sqdist)
 weighted_max = compiled(_weighted_max)
-own_inertia = compiled(_own_inertia, allocates=True)
+own_inertia = compiled(_own_inertia)
 recenter = compiled(_recenter)
-transform = compiled(_transform, allocates=True)
+transform = compiled(_transform)

@@ -8,10 +8,10 @@ from ._layout import LANES64, ROWS
 from ._numba_compiler import compiled
 
 
-def _moment_rows(values, pivot, scale1, scale2, sum1, sum2, start, period, n_rows, n_chunks):  # type: ignore[no-untyped-def]
+def _moment_rows(values, pivot, scale1, scale2, sum1, sum2, period, n_rows, n_chunks):  # type: ignore[no-untyped-def]
     for i in range(n_rows):
         for c in range(n_chunks * LANES64):
-            q = np.float64(values[start + i * period + c]) - pivot[c]
+            q = values[i * period + c] - pivot[c]
             sum1[c] += np.int64(np.rint(q * scale1[c]))
             sum2[c] += np.int64(np.rint(q * q * scale2[c]))
 
@@ -20,17 +20,17 @@ def _own_rows(X, labels, centers, out, row, n_features, n_chunks):  # type: igno
     for r in range(ROWS):
         total = 0.0
         for j in range(n_chunks * LANES64):
-            t = np.float64(X[row + r, j]) - centers[labels[row + r], j]
+            t = X[(row + r) * n_features + j] - centers[labels[row + r], j]
             total += t * t
-        out[r] = total
+        out[row + r] = total
 
 
-def _distance_rows(X, packed, out, row, n_features, n_chunks):  # type: ignore[no-untyped-def]
+def _distance_rows(X, packed, out, n_features, n_chunks):  # type: ignore[no-untyped-def]
     for r in range(ROWS):
         for k in range(n_chunks * LANES64):
             total = 0.0
             for j in range(n_features):
-                t = np.float64(X[row + r, j]) - packed[k // LANES64, j, k % LANES64]
+                t = X[r * n_features + j] - packed[k // LANES64, j, k % LANES64]
                 total += t * t
             out[r, k] = np.sqrt(total)
 

@@ -42,34 +42,27 @@ def _splat(b: Any, scalar: Any, kind: Any) -> Any:
     return b.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
-def _load_values(b: Any, base: Any, offset: Any, double: bool) -> Any:
-    """LANES values of float64 if `double`, else of float32, as float64."""
-    if double:
-        return b.load(_at(b, base, offset, _VECTOR), align=8)
-    narrow = ir.VectorType(ir.FloatType(), LANES)
-    return b.fpext(b.load(_at(b, base, offset, narrow), align=4), _VECTOR)
+def _load_values(b: Any, base: Any, offset: Any) -> Any:
+    return b.load(_at(b, base, offset, _VECTOR), align=8)
 
 
 def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-    double = signature.args[0].dtype == types.float64
-    size = 8 if double else 4
     values, pivot, scale1, scale2, sum1, sum2 = (
         _address(context, b, kind, array) for kind, array in zip(signature.args[:6], args[:6], strict=True)
     )
-    start, period, n_rows, n_chunks = args[6:]
+    period, n_rows, n_chunks = args[6:]
     magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
     surplus = _splat(b, b.mul(n_rows, _const(int(np.array(MAGIC).view(np.int64)))), _INTEGERS)
     total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
-    row_bytes = b.mul(period, _const(size))
-    first = b.add(values, b.mul(start, _const(size)))
+    row_bytes = b.mul(period, _const(8))
     with cgutils.for_range(b, n_chunks) as chunks:
         offset = b.mul(chunks.index, _const(LANES * 8))
         p, s1, s2 = (b.load(_at(b, base, offset, _VECTOR), align=8) for base in (pivot, scale1, scale2))
-        rows = b.add(first, b.mul(chunks.index, _const(LANES * size)))
+        rows = b.add(values, b.mul(chunks.index, _const(LANES * 8)))
         for total in (total1, total2):
             b.store(ir.Constant(_INTEGERS, [0] * LANES), total)
         with cgutils.for_range(b, n_rows) as loop:
-            q = b.fsub(_load_values(b, rows, b.mul(loop.index, row_bytes), double), p)
+            q = b.fsub(_load_values(b, rows, b.mul(loop.index, row_bytes)), p)
             for total, y in ((total1, b.fmul(q, s1)), (total2, b.fmul(b.fmul(q, q), s2))):
                 code = b.bitcast(b.fadd(y, magic), _INTEGERS)
                 b.store(b.add(b.load(total), code), total)
@@ -82,14 +75,14 @@ def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
 
 def _moment_rows(
     typing: Any, values: Any, pivot: Any, scale1: Any, scale2: Any, sum1: Any, sum2: Any,
-    start: Any, period: Any, n_rows: Any, n_chunks: Any,
+    period: Any, n_rows: Any, n_chunks: Any,
 ) -> Any:  # fmt: skip
     """Add ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column.
 
-    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values, from values[start] on. values: flat,
-    float32 or float64; pivot, scale1, scale2: float64; sum1, sum2: int64. No code may pass MOST_BITS.
+    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values. values: flat; sum1, sum2: int64, the
+    others float64. No code may pass MOST_BITS.
     """
-    numbers = (types.intp,) * 4
+    numbers = (types.intp,) * 3
     return types.void(values, pivot, scale1, scale2, sum1, sum2, *numbers), _moment_codegen
 
 
@@ -109,46 +102,45 @@ def _transposed(b: Any, block: list[Any]) -> list[Any]:
 
 
 def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-    double = signature.args[0].dtype == types.float64
-    size = 8 if double else 4
     X, labels, centers, out = (
         _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
     )
     row, n_features, n_chunks = args[4:]
-    x_bytes, c_bytes = b.mul(n_features, _const(size)), b.mul(n_features, _const(8))
+    row_bytes = b.mul(n_features, _const(8))
     x, c = [], []
     for r in range(ROWS):
         i = b.add(row, _const(r))
         label = b.sext(b.load(_at(b, labels, b.mul(i, _const(4)), _I32), align=4), _I64)
-        x.append(b.add(X, b.mul(i, x_bytes)))
-        c.append(b.add(centers, b.mul(label, c_bytes)))
+        x.append(b.add(X, b.mul(i, row_bytes)))
+        c.append(b.add(centers, b.mul(label, row_bytes)))
     totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS // LANES)]
     for total in totals:
         b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
     with cgutils.for_range(b, n_chunks) as chunks:
-        x_offset, c_offset = b.mul(chunks.index, _const(LANES * size)), b.mul(chunks.index, _const(LANES * 8))
+        offset = b.mul(chunks.index, _const(LANES * 8))
         for g, total in enumerate(totals):
             block = []
             for r in range(g * LANES, (g + 1) * LANES):
-                center = b.load(_at(b, c[r], c_offset, _VECTOR), align=8)
-                t = b.fsub(_load_values(b, x[r], x_offset, double), center)
+                center = b.load(_at(b, c[r], offset, _VECTOR), align=8)
+                t = b.fsub(_load_values(b, x[r], offset), center)
                 block.append(b.fmul(t, t))
             value = b.load(total)
             for square in _transposed(b, block):
                 value = b.fadd(value, square)
             b.store(value, total)
     for g, total in enumerate(totals):
-        b.store(b.load(total), _at(b, out, _const(g * LANES * 8), _VECTOR), align=8)
+        place = b.mul(b.add(row, _const(g * LANES)), _const(8))
+        b.store(b.load(total), _at(b, out, place, _VECTOR), align=8)
     return context.get_dummy_value()
 
 
 def _own_rows(
     typing: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any, n_chunks: Any
 ) -> Any:
-    """Fill out[:ROWS] with D of the rows of X from `row` on, each to its own center.
+    """Fill out[row : row + ROWS] with D of these rows of X, each to its own center.
 
-    Over the first ``n_chunks LANES`` features, added in their order. X: float32 or float64; labels: int32; centers,
-    out: float64; all C-contiguous. Squares are taken with the features in the lanes and transposed, so that the
+    Over the first ``n_chunks LANES`` features, added in their order. X: float64, flat; labels: int32; centers, out:
+    float64; all C-contiguous. Squares are taken with the features in the lanes and transposed, so that the
     additions have the rows in the lanes.
     """
     numbers = (types.intp,) * 3
@@ -156,16 +148,13 @@ def _own_rows(
 
 
 def _distance_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-    double = signature.args[0].dtype == types.float64
-    size = 8 if double else 4
     X, packed, out = (
         _address(context, b, kind, array) for kind, array in zip(signature.args[:3], args[:3], strict=True)
     )
-    row, n_features, n_chunks = args[3:]
-    kind = _VECTOR if double else ir.VectorType(ir.FloatType(), LANES)
+    n_features, n_chunks = args[3:]
     root = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.sqrt.v{LANES}f64")
     n_clusters = b.mul(n_chunks, _const(LANES))
-    x = [b.add(X, b.mul(b.mul(b.add(row, _const(r)), n_features), _const(size))) for r in range(ROWS)]
+    x = [b.add(X, b.mul(n_features, _const(r * 8))) for r in range(ROWS)]
     totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS)]
     with cgutils.for_range(b, n_chunks) as chunks:
         first = b.mul(chunks.index, _const(LANES))
@@ -174,28 +163,23 @@ def _distance_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
             b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
         with cgutils.for_range(b, n_features) as loop:
             center = b.load(_at(b, centers, b.mul(loop.index, _const(LANES * 8)), _VECTOR), align=8)
-            offset = b.mul(loop.index, _const(size))
+            offset = b.mul(loop.index, _const(8))
             for r, total in enumerate(totals):
-                if double:
-                    value = b.load(_at(b, x[r], offset, _F64), align=8)
-                else:
-                    value = b.fpext(b.load(_at(b, x[r], offset, ir.FloatType()), align=4), _F64)
+                value = b.load(_at(b, x[r], offset, _F64), align=8)
                 t = b.fsub(_splat(b, value, _VECTOR), center)
                 b.store(b.fadd(b.load(total), b.fmul(t, t)), total)
         for r, total in enumerate(totals):
-            distance = b.call(root, [b.load(total)])
-            distance = distance if double else b.fptrunc(distance, kind)
             place = b.add(b.mul(_const(r), n_clusters), first)
-            b.store(distance, _at(b, out, b.mul(place, _const(size)), kind), align=size)
+            b.store(b.call(root, [b.load(total)]), _at(b, out, b.mul(place, _const(8)), _VECTOR), align=8)
     return context.get_dummy_value()
 
 
-def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, row: Any, n_features: Any, n_chunks: Any) -> Any:
-    """Fill `out` with the distances (not squared) of ROWS rows of X from `row` on to ``n_chunks LANES`` centers.
+def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, n_features: Any, n_chunks: Any) -> Any:
+    """Fill `out` with the distances (not squared) of ROWS rows, X, to ``n_chunks LANES`` centers.
 
-    X, out: float32 or float64, the same; packed: float64, (n_chunks, n_features, LANES); out: (ROWS, n_chunks LANES).
+    All of float64. X: flat; packed: (n_chunks, n_features, LANES); out: (ROWS, n_chunks LANES).
     """
-    return types.void(X, packed, out, *(types.intp,) * 3), _distance_codegen
+    return types.void(X, packed, out, types.intp, types.intp), _distance_codegen
 
 
 moment_rows: Any = intrinsic(_moment_rows)

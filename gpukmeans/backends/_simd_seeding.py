@@ -91,13 +91,14 @@ def make_try_rows(double: bool) -> Callable[..., int]:
     than their limit; the intrinsic returns how many. The features of other rows need not all have been read: a sum of
     squares never becomes smaller, rounded or not.
 
-    rows, limits: (n_rows + ROWS,) int64 and values, the address of each row and its limit, 0 from n_rows on; rows
+    rows, limits: (n_rows + ROWS,) int64 and float64, the address of each row and its limit, 0 from n_rows on; rows
     behind the last are where the next list will begin; trials: (n_features, TRIALS); places: int64, the row's place in
-    the list; bits: uint8, bit t is set if it is closer to trial t; sqdist: (., TRIALS), its distances; the last three
-    have room for n_rows + ROWS entries. Values are float64 if `double`, else float32.
+    the list; bits: uint8, bit t is set if it is closer to trial t; sqdist: (., TRIALS) float64, its distances; the last
+    three have room for n_rows + ROWS entries. Rows and trials are float64 if `double`, else float32, and so is the
+    arithmetic: the limits must be values of that type.
     """
     scalar = f64 if double else ir.FloatType()
-    vector = ir.VectorType(scalar, TRIALS)
+    vector, wide = ir.VectorType(scalar, TRIALS), ir.VectorType(f64, TRIALS)
     size = 8 if double else 4
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
@@ -123,9 +124,8 @@ def make_try_rows(double: bool) -> Callable[..., int]:
                 _fetch(b, b.add(begin, offset))
             last = b.sub(n_rows, _const(1))
             row = [row_of(b.select(b.icmp_signed("<", number, last), number, last)) for number in numbers]
-            limit = [
-                _splat(b, b.load(_at(b, limits, b.mul(number, _const(size)), scalar), align=size)) for number in numbers
-            ]
+            limit = [b.load(_at(b, limits, b.mul(number, _const(8)), f64), align=8) for number in numbers]
+            limit = [_splat(b, value if double else b.fptrunc(value, scalar)) for value in limit]
             for r in range(ROWS):
                 b.store(ir.Constant(vector, [0.0] * TRIALS), sums[r])
 
@@ -156,7 +156,8 @@ def make_try_rows(double: bool) -> Callable[..., int]:
                     place = b.load(n_found)
                     b.store(numbers[r], _at(b, places, b.mul(place, _const(8)), i64))
                     b.store(bytes_[r], _at(b, bits, place, i8))
-                    b.store(b.load(sums[r]), _at(b, sqdist, b.mul(place, _const(TRIALS * size)), vector), align=size)
+                    total = b.load(sums[r]) if double else b.fpext(b.load(sums[r]), wide)
+                    b.store(total, _at(b, sqdist, b.mul(place, _const(TRIALS * 8)), wide), align=8)
                     is_found = b.zext(b.icmp_unsigned("!=", bytes_[r], ir.Constant(i8, 0)), i64)
                     b.store(b.add(place, is_found), n_found)
         return b.load(n_found)
@@ -171,28 +172,24 @@ def make_try_rows(double: bool) -> Callable[..., int]:
     return kernel
 
 
-def make_add_gains(double: bool) -> Callable[..., None]:
+def make_add_gains() -> Callable[..., None]:
     """Numba intrinsic ``(before, after, weights, n_rows, scale, gains)``; all arrays by address.
 
     Adds to gains, (TRIALS,) int64, by how much each trial lowers the potentials ``rint(w D scale)`` of the rows.
 
-    before: (n_rows,); after: (n_rows, TRIALS), distances, used where they are smaller; weights: (n_rows,) float64.
+    before: (n_rows,) float64; after: (n_rows, TRIALS) float64, distances, used where they are smaller; weights:
+    (n_rows,) float64.
     """
-    scalar = f64 if double else ir.FloatType()
-    vector, wide, integers = ir.VectorType(scalar, TRIALS), ir.VectorType(f64, TRIALS), ir.VectorType(i64, TRIALS)
-    size = 8 if double else 4
+    vector, integers = ir.VectorType(f64, TRIALS), ir.VectorType(i64, TRIALS)
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         before, after, weights, n_rows, scale, gains = args
         total = cgutils.alloca_once_value(b, b.load(_at(b, gains, _const(0), integers), align=8))
         with cgutils.for_range(b, n_rows) as loop:
-            old = b.load(_at(b, before, b.mul(loop.index, _const(size)), scalar), align=size)
-            new = b.load(_at(b, after, b.mul(loop.index, _const(TRIALS * size)), vector), align=size)
-            weight = b.load(_at(b, weights, b.mul(loop.index, _const(8)), f64), align=8)
+            old, weight = (b.load(_at(b, base, b.mul(loop.index, _const(8)), f64), align=8) for base in (before, weights))
+            new = b.load(_at(b, after, b.mul(loop.index, _const(TRIALS * 8)), vector), align=8)
             olds = _splat(b, old)
             nearest = b.select(b.fcmp_ordered("<", new, olds), new, olds)
-            if not double:
-                old, nearest = b.fpext(old, f64), b.fpext(nearest, wide)
             one = b.fptosi(_rint(b, b.fmul(b.fmul(weight, old), scale)), i64)
             each = b.fptosi(_rint(b, b.fmul(b.fmul(_splat(b, weight), nearest), _splat(b, scale))), integers)
             b.store(b.add(b.load(total), b.sub(_splat(b, one), each)), total)
