@@ -92,8 +92,8 @@ def _any_order(x, c):  # type: ignore[no-untyped-def]
     return total
 
 
-distance = compiled(_distance)
-any_order = compiled(_any_order, fastmath={"reassoc", "contract", "nsz"})
+distance = compiled(_distance, inner=True)
+any_order = compiled(_any_order, fastmath={"reassoc", "contract", "nsz"}, inner=True)
 
 
 def _recheck(X, row, centers, x):  # type: ignore[no-untyped-def]
@@ -131,7 +131,7 @@ def _recheck(X, row, centers, x):  # type: ignore[no-untyped-def]
     return label
 
 
-recheck = compiled(_recheck)
+recheck = compiled(_recheck, inner=True)
 
 
 # ------------------------------------------------------------------------------------------------ assign
@@ -181,18 +181,16 @@ def _assign(  # type: ignore[no-untyped-def]
             moved += before[i] != label[i]
         counts[0] += moved
         if mode == REBUILD:
+            moved = np.int64(m)
             for i in range(m):
-                old[i] = -1
-            move_rows(
-                X, rows, m, old, label, weight, scale, weight_scale, low_scale, two_limbs,
-                sums, sums_low, weights, weights_low,
-            )  # fmt: skip
+                old[i], new[i] = -1, label[i]
         elif mode == MOVED and moved > 0:
-            moved = 0
+            moved = np.int64(0)
             for i in range(m):
                 if before[i] != label[i]:
                     rows[moved], old[moved], new[moved] = rows[i], before[i], label[i]
                     moved += 1
+        if mode != LABELS and moved > 0:
             move_rows(
                 X, rows, moved, old, new, weight, scale, weight_scale, low_scale, two_limbs,
                 sums, sums_low, weights, weights_low,
@@ -245,7 +243,7 @@ def _move_rows(  # type: ignore[no-untyped-def]
                 sums[b, j] += np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
 
 
-move_rows = compiled(_move_rows)
+move_rows = compiled(_move_rows, inner=True)
 squared_norms = compiled(_squared_norms)
 drop_equal = compiled(_drop_equal)
 pack_groups = compiled(_pack_groups)

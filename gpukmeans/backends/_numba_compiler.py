@@ -48,15 +48,16 @@ class _Cache(FunctionCache):
             _log.debug("a compiled kernel cannot be kept in %s: %s", self.cache_path, error)
 
 
-def compiled(function: Callable[..., Any], *, allocates: bool = False, **options: Any) -> Any:
+def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bool = False, **options: Any) -> Any:
     """The function compiled by Numba.
 
     No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own. Only a
     function that `allocates` counts references to its arrays: the counters are atomic and shared by all threads, so
-    in the loop over the tiles they would cost more than the smaller passes.
+    in the loop over the tiles they would cost more than the smaller passes. An `inner` function is called by kernels
+    only: what turns Python's arguments into those of a kernel takes as long to compile as many a kernel.
     """
     options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates, **options}
-    kernel = nb.njit(**options)(function)
+    kernel = nb.njit(no_cpython_wrapper=inner, **options)(function)
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to

@@ -91,7 +91,7 @@ def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-
     """Fill out[: high - low] with D to the own center."""
     n_features = centers.shape[1]
     n_chunks = n_features // LANES
-    step = buffer.size // n_features // ROWS * ROWS
+    step = max(ROWS, PIECE // n_features // ROWS * ROWS)
     for first in range(low, high, step):
         m = min(step, high - first)
         X_part = wide(X, first * n_features, (first + m) * n_features, buffer)

@@ -64,7 +64,7 @@ def _prepare_errors(norm, bound, n_features, centers_norm, threshold, error):  #
 
 
 sort_rows = compiled(_sort_rows, allocates=True)
-prepare_errors = compiled(_prepare_errors)
+prepare_errors = compiled(_prepare_errors, inner=True)
 
 
 def _assign_pruned(  # type: ignore[no-untyped-def]
@@ -173,7 +173,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
         common[t] = the_own
         if before >= 0 and before == the_own:
             continue
-        moved = 0
+        moved = np.int64(0)  # not a literal, see `assign`
         for i in range(m):
             cluster = center_at[label[i]]
             if cluster != own[start + i]:

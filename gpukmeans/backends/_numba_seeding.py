@@ -101,10 +101,10 @@ def _gather(X, numbers, m, stop, rows, limits):  # type: ignore[no-untyped-def]
         limits[a] = 0
 
 
-try_rows = compiled(_try_rows)
+try_rows = compiled(_try_rows, inner=True)
 value = compiled(_value, inline="always")
-potential = compiled(_potential)
-gather = compiled(_gather)
+potential = compiled(_potential, inner=True)
+gather = compiled(_gather, inner=True)
 
 
 def _seed_bounds(centers, trials, shrink, tiny, bounds, scratch):  # type: ignore[no-untyped-def]

@@ -35,6 +35,6 @@ def _distance_rows(X, packed, out, n_features, n_chunks):  # type: ignore[no-unt
             out[r, k] = np.sqrt(total)
 
 
-moment_rows = compiled(_moment_rows)
-own_rows = compiled(_own_rows)
-distance_rows = compiled(_distance_rows)
+moment_rows = compiled(_moment_rows, inner=True)
+own_rows = compiled(_own_rows, inner=True)
+distance_rows = compiled(_distance_rows, inner=True)

@@ -38,6 +38,6 @@ def _smallest_two(scores, half, best, label, second):  # type: ignore[no-untyped
             best[i] = score if score < old else old
 
 
-round_up_norms = compiled(_round_up_norms)
-nothing_scored = compiled(_nothing_scored)
-smallest_two = compiled(_smallest_two)
+round_up_norms = compiled(_round_up_norms, inner=True)
+nothing_scored = compiled(_nothing_scored, inner=True)
+smallest_two = compiled(_smallest_two, inner=True)

@@ -133,13 +133,13 @@ def _slack_under(group_best, group_second, group_label, label, norm, error, u): 
     return low
 
 
-moved = compiled(_moved)
-sum_of_lanes = compiled(_sum_of_lanes)
-distance = compiled(_distance)
-gap = compiled(_gap)
-load_tile = compiled(_load_tile)
+moved = compiled(_moved, inner=True)
+sum_of_lanes = compiled(_sum_of_lanes, inner=True)
+distance = compiled(_distance, inner=True)
+gap = compiled(_gap, inner=True)
+load_tile = compiled(_load_tile, inner=True)
 score_groups = compiled(_score_groups, allocates=True)
 score_blocks = compiled(_score_blocks, allocates=True)
-merge_group = compiled(_merge_group)
-excess_over = compiled(_excess_over)
-slack_under = compiled(_slack_under)
+merge_group = compiled(_merge_group, inner=True)
+excess_over = compiled(_excess_over, inner=True)
+slack_under = compiled(_slack_under, inner=True)

@@ -47,7 +47,7 @@ def _pack_narrow(rows, itemsize, n_features, shift, tile):  # type: ignore[no-un
         _pack64_4(rows, shift, tile)
 
 
-pack_narrow = compiled(_pack_narrow)
+pack_narrow = compiled(_pack_narrow, inner=True)
 
 
 def _load_rows(  # type: ignore[no-untyped-def]
@@ -78,8 +78,8 @@ def _pack_rows(address, ahead, double, shift, tile, n_features):  # type: ignore
         _pack32(address_of(address, 0), ahead, shift, address_of(tile, 0), n_features)
 
 
-pack_rows = compiled(_pack_rows)
-load_rows = compiled(_load_rows)
+pack_rows = compiled(_pack_rows, inner=True)
+load_rows = compiled(_load_rows, inner=True)
 
 
 def _load_tile(X, rows, in_order, address, padded, shift, tile, norm):  # type: ignore[no-untyped-def]
@@ -89,12 +89,11 @@ def _load_tile(X, rows, in_order, address, padded, shift, tile, norm):  # type: 
     """
     n_features = X[0].shape[1]
     double = X[1].size > 0
+    data, shifts = address_of(X[0], 0), address_of(shift[0], 0)
     if double:
         data, shifts = address_of(X[1], 0), address_of(shift[1], 0)
-        load_rows(data, double, X[1].shape[0], n_features, rows, in_order, address, padded, shifts, tile, norm)
-    else:
-        data, shifts = address_of(X[0], 0), address_of(shift[0], 0)
-        load_rows(data, double, X[0].shape[0], n_features, rows, in_order, address, padded, shifts, tile, norm)
+    n_samples = X[0].shape[0] + X[1].shape[0]
+    load_rows(data, double, n_samples, n_features, rows, in_order, address, padded, shifts, tile, norm)
 
 
 def _score_addresses(  # type: ignore[no-untyped-def]
@@ -112,7 +111,7 @@ def _score_addresses(  # type: ignore[no-untyped-def]
         _score4(tile, centers, half, best, label, second, n_features, n_groups)
 
 
-score_addresses = compiled(_score_addresses)
+score_addresses = compiled(_score_addresses, inner=True)
 
 
 def _score_groups(tile, packed, first, n_groups, half, best, label, second):  # type: ignore[no-untyped-def]
@@ -180,7 +179,7 @@ def _slack_under(group_best, group_second, group_label, label, norm, error, u): 
 
 load_tile = compiled(_load_tile, inline="always")
 score_groups = compiled(_score_groups, inline="always")
-score_blocks = compiled(_score_blocks)
+score_blocks = compiled(_score_blocks, inner=True)
 merge_group = compiled(_merge_group, inline="always")
 excess_over = compiled(_excess_over, inline="always")
 slack_under = compiled(_slack_under, inline="always")
