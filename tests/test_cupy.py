@@ -304,7 +304,7 @@ def test_an_iteration_sends_one_small_record_and_waits_for_one_event(control, we
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         short, long = differences(control, lambda m: model(40, max_iter=m, tol=0).fit(X, sample_weight=w))
-    assert long[0] - short[0] == 10 * 8
+    assert long[0] - short[0] == 10 * 4
     assert {name: long[1][name] - short[1][name] for name in long[1]} == {"event": 10, "get": 0}
     assert long[2] == short[2]  # nothing goes to the card
     assert sorted(long[3]) == sorted(short[3] + [48] * 10)  # a record of 48 bytes comes back
@@ -317,7 +317,7 @@ def test_the_record_is_read_one_iteration_late(control, monkeypatch):
     started, read = [], _cuda_centers.Pending.read
 
     def spy(self):
-        started.append(control.log.launches["finish_iteration"])
+        started.append(control.log.launches["recenter<float>"])
         return read(self)
 
     monkeypatch.setattr(_cuda_centers.Pending, "read", spy)
@@ -400,7 +400,7 @@ def test_rows_that_do_not_fit_are_streamed_in_every_pass(control, too_large, str
 
 def test_a_streamed_loop_does_not_run_ahead(control, too_large):
     fitted = model(3).fit(too_large)
-    assert control.log.launches["finish_iteration"] == fitted.n_iter_
+    assert control.log.launches["recenter<float>"] == fitted.n_iter_
 
 
 def test_sparse_rows_are_expanded_block_by_block(control, too_large):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
 from . import _launch
-from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums, bound_constants
+from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums
 from ._cuda_rows import CudaRows, on_card
 from ._cuda_seeding import SeedingVerbs
 from .base import Far, Rows, Summary
@@ -117,22 +117,9 @@ class CudaBackend(SeedingVerbs):
         centers = Centers(values, problem, run)
         if in_turns:
             Centers(values, problem, run, centers)
-        self._mean(rows, centers, centers)
-        args = (centers.values, *centers.for_scores, centers.hash, centers.norm)
-        self.device.launch(_launch.publish_centers(problem), *args, np.int32(centers.d), np.int32(centers.form.columns))
-        self._finish_centers(rows, centers, run.state)
+        args = (centers.values, *centers.published(self.precision == "exact"), *centers.sizes)
+        self.device.launch(_launch.centers("publish_centers", problem), *args)
         return centers
-
-    def _mean(self, rows: CudaRows, of: Centers, to: Centers) -> None:
-        launch = _launch.mean_center(rows.problem(1, of.k))
-        self.device.launch(launch, of.values, to.shift, of.run.state, np.int32(of.d), np.int32(of.k))
-
-    def _finish_centers(self, rows: CudaRows, centers: Centers, halted: Any) -> None:
-        launch = _launch.hide_duplicates(rows.problem(1, centers.k), self.device.card)
-        d, k = np.int32(centers.d), np.int32(centers.k)
-        self.device.launch(launch, centers.values, centers.hash, centers.half, halted, d, k)
-        constants, certify = bound_constants(centers.d), np.int32(self.precision == "exact")
-        self.device.launch(_launch.bound_terms(), centers.norm, *constants, certify, centers.bound, halted)
 
     def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
         if isinstance(centers, Centers):
@@ -196,19 +183,13 @@ class CudaBackend(SeedingVerbs):
     ) -> tuple[Any, Any]:
         after, run, rows = centers.other, centers.run, partial.rows
         assert after is not None
-        d, k = np.int32(centers.d), np.int32(centers.k)
         with self.device:
             if relocated:
                 run.go_on()
-            self._mean(rows, centers, after)
-            args = (*partial.arrays, *partial.inverses, centers.values, after.values, *after.for_scores, after.hash)
-            args = (*args, after.norm, run.moved_sq, run.tally, run.state, d, np.int32(after.form.columns), k)
-            self.device.launch(_launch.recenter(rows.problem(1, centers.k)), *args)
-            self._finish_centers(rows, after, run.state)
-            stop = (np.float64(threshold), np.int32(relocated))
-            self.device.launch(
-                _launch.finish_iteration(), run.moved_sq, run.tally, *stop, run.next_record(), run.state, k
-            )
+            args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
+            args = (*args, *after.published(self.precision == "exact"), run.moved_sq, run.tally)
+            args = (*args, np.float64(threshold), np.int32(relocated), run.next_record(), run.state, *after.sizes)
+            self.device.launch(_launch.centers("recenter", rows.problem(1, centers.k)), *args)
             return after, run.send_record()
 
     # ---- empty clusters
