@@ -44,6 +44,10 @@ class Tiles:
 
 
 TILES = Tiles()
+GRAPH_ITERATIONS = 8
+"""An even number: two sets of centers take turns."""
+GRAPH_CLOCKS = 1 << 20
+"""Clocks of 128 multiply-adds on each multiprocessor (some 0.7 ms): shorter iterations are launched as a graph."""
 SMALL_ROWS = 4
 """Rows a thread of `assign_small`."""
 
@@ -165,8 +169,14 @@ def move_rows(problem: Problem, card: Card) -> Launch:
 
 
 def centers(verb: str, problem: Problem) -> Launch:
-    """recenter: new centers of the sums, and the end of the iteration. publish_centers: given ones. A block a center."""
+    """New centers of the sums and the end of the iteration (recenter), given centers (publish_centers)."""
     return Launch(f"{verb}<{problem.type}>", problem.n_clusters, TILES.recenter_threads, resident=8)
+
+
+def iterations_at_once(problem: Problem, card: Card) -> int:
+    """Iterations in one graph: several where the card is done with one about as soon as the host has launched it."""
+    clocks = problem.n_samples * problem.n_features * (problem.n_clusters + WARP) / (128 * card.n_multiprocessors)
+    return GRAPH_ITERATIONS if clocks < GRAPH_CLOCKS else 1
 
 
 # ------------------------------------------------------------------------------------------------ passes over rows

@@ -142,9 +142,9 @@ def _publish(values: Any, *rest: Any) -> Iterator[tuple[str, int, tuple[Any, ...
 
 def _recenter(*args: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
     """`recenter` of recenter.cu, kernel by kernel; the mean that it leaves for the next one is taken there."""
-    sums, before, after, rest = args[:7], args[7], args[8], args[10:]
-    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, moved_sq, tally, *rest = rest
-    threshold, relocated, record, state, d, ldc, k = rest
+    sums, (before, after, _) = args[:7], args[7:10]
+    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _ = args[10:23]
+    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[23:]
     scores = (shift, cs, half, hashes, cmax)
     yield "mean_center", int(d), (before, shift, state, d, k)
     yield "recenter", int(k), (*sums, before, after, *scores, moved_sq, tally, state, d, ldc, k)

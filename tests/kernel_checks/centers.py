@@ -9,7 +9,7 @@ from gpukmeans import exact
 from gpukmeans.backends import _launch, get_backend
 from gpukmeans.backends.base import State
 
-from .machine import encoding_of, launch, never, on_card, problem
+from .machine import encoding_of, launch, on_card, problem
 from .sums import sums_of, sums_on_card
 
 
@@ -217,7 +217,8 @@ def bound_of(norm: float, constants: Any, certify: bool = True) -> tuple[list[fl
     scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
     chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
     rest = (*constants, int(certify), bound, on_card([0], np.uint32), 1, 8, 1)
-    launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, on_card([0], np.float32), *scores, *chains, *rest)
+    args = (on_card([0], np.float32), *scores, *chains, *rest)
+    launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, *args)
     return bound.get().tolist(), int(cmax.get()[0])
 
 
@@ -256,7 +257,8 @@ def check_halted(dtypes: Any = ("f4",)) -> None:
             rows.labels = on_card(np.arange(40) % 5, np.int32)
             kept = [a for a in rows.running.arrays if a is not None]
             kept += [now.bound, now.shift, run.tally, run.moved_sq, run.ticket, run.heads, *run.records]
-            kept += [after.values, after.shift, after.scores_of, after.half, after.hash, after.links, after.norm, after.bound]
+            kept += [after.values, after.shift, after.scores_of, after.half, after.hash, after.norm, after.bound]
+            kept += [after.links]
             kept += [rows.labels, scratch.labels, scratch.uncertain]
             for i, array in enumerate(kept):
                 array.data.memset_async(i % 3, array.nbytes)
