@@ -548,6 +548,37 @@ def test_memory_may_run_out_at_any_allocation(control, where):
     assert refused == (0 if where == "host" else 2)  # the centers of the fit, and those of kmeans_plusplus
 
 
+@pytest.mark.parametrize("where", ["host", "card"])
+@pytest.mark.parametrize("when", ["before a graph is made", "between two graphs"])
+def test_memory_may_run_out_where_iterations_are_launched_as_a_graph(control, monkeypatch, where, when):
+    import cupy
+
+    from gpukmeans.backends import _cuda_graph, _cuda_verbs
+
+    class Greedy(_cuda_graph.Batch):
+        n_made = n_graphs = 0
+
+        def __init__(self, start, iterate):
+            Greedy.n_made += 1
+            if when.startswith("before") and Greedy.n_made == 1:
+                control.fail_allocation = 1
+            super().__init__(start, iterate)
+
+        def launch(self):
+            Greedy.n_graphs += 1
+            if when.startswith("between") and Greedy.n_graphs == 2:
+                control.fail_allocation = 1
+                cupy.empty(1)
+            return super().launch()
+
+    monkeypatch.setattr(_cuda_verbs, "Batch", Greedy)
+    X = data(n=900)
+    fitted = quiet_fit(model(20, tol=0), X if where == "host" else cupy.asarray(X))
+    assert control.fail_allocation is None
+    assert Greedy.n_made == (2 if where == "card" else 1)
+    assert_same_fit(on_host(fitted), result_of(expected(X, 20, tol=0)))
+
+
 @pytest.mark.parametrize(("dtype", "cell"), [("f4", 24), ("f8", 40)])
 def test_a_fit_takes_no_more_memory_than_the_documentation_says(control, dtype, cell):
     X = data(dtype, n=5000, d=24)

@@ -217,6 +217,9 @@ class CudaBackend(SeedingVerbs):
         def iterate(now: Centers, record: Any) -> Centers:
             return self._recenter(self.step(rows, now, encoding), now, threshold, False, record)
 
+        if rows.is_streamed:  # since the memory has just run out
+            return None
+        rows.scratch()  # not while launches are captured
         if rows.batch is None or rows.batch.start is not centers:
             rows.batch = Batch(centers, iterate)
         return rows.batch.launch() if rows.batch.graph is not None else None
