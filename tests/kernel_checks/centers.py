@@ -93,6 +93,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             assert record["n_changed"] == n_changed
             assert_mean(after.shift.get()[:d], C)
             assert_loaded(after, expected.astype(dtype))
+            assert (run.heads.get() == -1).all(), "chains are cut"
             # the next ones are shifted by the mean of these
             run.go_on()
             again, pending = backend.recenter(sums, after, encoding, -1.0, relocated=True)
