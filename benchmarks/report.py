@@ -2,6 +2,7 @@
 
     python -m benchmarks.report benchmarks/results/NAME.json ...          write the table and the plots
     python -m benchmarks.report --check benchmarks/results/NAME.json ...  say whether README.md has this table
+    python -m benchmarks.report --card benchmarks/results/NAME.json ...   print what on_gpu.sh has found
 
 The table stands between two markers of README.md and is made here only. Every measured case is in it, those
 that gpukmeans loses too. The JSON of memory.py may be among the files.
@@ -17,6 +18,7 @@ from typing import Any
 
 from benchmarks.cases import parse
 from benchmarks.competitors import COMPETITORS
+from gpukmeans import bench
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
@@ -225,6 +227,22 @@ def plot_growth(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def of_card(found: Row) -> str:
+    """What on_gpu.sh has found: the machine, the kernels and the fits of each case."""
+    measured = found["bench"]
+    lines = [f"{found['verified']} problems have the bits of the numpy backend.", ""]
+    lines += [f"- {name}: {value}" for name, value in measured["machine"].items()]
+    lines += [f"- {name} was not measured: {why}" for name, why in measured["absent"].items()]
+    for case, kernels in found["kernels"].items():
+        lines += ["", f"## {case}", "", "| kernel | launches | milliseconds | of floor |", "|---|---:|---:|---:|"]
+        for kernel, row in kernels.items():
+            share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"
+            lines.append(f"| `{kernel}` | {row['launches']} | {row['milliseconds']:.4f} | {share} |")
+        lines += ["", *bench.heading(), *found["fits"][case]]
+    lines += [f"There was no time for {case}." for case in found["left_out"]]
+    return "\n".join([*lines, "", bench.LEGEND])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the table and the plots, or check the table."""
     parser = argparse.ArgumentParser(
@@ -239,7 +257,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="change nothing; 1 if the README has another table"
     )
+    parser.add_argument("--card", action="store_true", help="only print what on_gpu.sh has written")
     options = parser.parse_args(arguments)
+    if options.card:
+        for path in options.results:
+            print(of_card(json.loads(path.read_text(encoding="utf-8"))))
+        return 0
     runs, rows, memory = load(options.results)
     readme = options.readme.read_text(encoding="utf-8")
     wanted = with_table(readme, markdown(runs, rows, memory))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backends.base import Backend, Far, Partial, Rows, State
+from .backends.base import Backend, Far, Partial, Rows, Started, State
 from .exact import Encoding, Float64Array
 
 
@@ -89,7 +89,7 @@ def fit_lloyd(
     threshold : float
         ``tol`` times the mean variance.
     max_iter : int
-        A device may have started one more iteration than it has told of; that one does nothing once the loop stops.
+        A device may have started more iterations than it has told of; they do nothing once the loop stops.
     with_inertia : bool
         Compute the inertia of every iteration for the history (one more pass each).
     on_iteration : callable, optional
@@ -99,17 +99,19 @@ def fit_lloyd(
         backend.forget(rows)
     lag = 0 if with_inertia else backend.lag(blocks)
     now = backend.load(centers, blocks)
-    started: deque[_Started] = deque()
+    started: deque[Started] = deque()
+    inertia = None
     history: list[Iteration] = []
+    batch = 1
     began = time.perf_counter()
     while True:
-        while len(history) + len(started) < max_iter and len(started) <= lag:
-            partial = _step(backend, blocks, now, encoding)
-            inertia = backend.total_inertia(blocks, now) if with_inertia else None
-            after, pending = backend.recenter(partial, now, encoding, threshold)
-            started.append(_Started(partial, now, after, pending, inertia))
-            now = after
-        partial, before, now, pending, inertia = started.popleft()
+        while len(started) <= lag * batch and (left := max_iter - len(history) - len(started)):
+            begun = backend.iterate(blocks, now, encoding, threshold, 1 if with_inertia else left)
+            if with_inertia:
+                inertia = backend.total_inertia(blocks, now)
+            started += begun
+            now, batch = begun[-1].after, len(begun)
+        partial, before, now, pending = started.popleft()
         outcome = pending.read()
         if outcome.state == State.EMPTY:
             started.clear()  # what was started after an iteration that stops the loop has done nothing
@@ -131,23 +133,6 @@ def fit_lloyd(
     inertia = backend.total_inertia(blocks, now)
     strict, converged = outcome.state == State.STRICT, outcome.state != State.GO_ON
     return Result(backend.labels(blocks), backend.unload(now), inertia, history, n_rechecked, strict, converged)
-
-
-class _Started(NamedTuple):
-    """An iteration whose outcome has not been read."""
-
-    partial: Partial
-    before: Any
-    after: Any
-    pending: Any
-    inertia: float | None
-
-
-def _step(backend: Backend, blocks: Sequence[Rows], centers: Any, encoding: Encoding) -> Partial:
-    total = backend.step(blocks[0], centers, encoding)
-    for rows in blocks[1:]:
-        total += backend.step(rows, centers, encoding)
-    return total
 
 
 def _relocated(backend: Backend, blocks: Sequence[Rows], partial: Partial, centers: Any, encoding: Encoding) -> Partial:

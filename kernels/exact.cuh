@@ -39,7 +39,7 @@ __device__ __forceinline__ double mantissa(long long high, long long low, double
 }
 
 // ---- certificate. 2 E(x) = constant + |x'| (linear + quadratic |x'|), from exact.score_bound;
-// bound[3] holds the three, rounded up to float32 (bound_terms in recenter.cu).
+// bound[3] holds the three, rounded up to float32 (finish_centers in recenter.cu).
 __device__ __forceinline__ float two_errors(const float* bound, float x2, int d) {
   // 2^-125 a feature: squares below 2^-126 may have been flushed on their way into x2
   const float norm = sqrtf(x2 + (float)d * 2.350988701644575e-38f);

@@ -295,6 +295,7 @@ def differences(control, fit):
     return logs
 
 
+@pytest.mark.usefixtures("one_by_one")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_an_iteration_sends_one_small_record_and_waits_for_one_event(control, weighted):
     import cupy
@@ -304,20 +305,105 @@ def test_an_iteration_sends_one_small_record_and_waits_for_one_event(control, we
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         short, long = differences(control, lambda m: model(40, max_iter=m, tol=0).fit(X, sample_weight=w))
-    assert long[0] - short[0] == 10 * 8
+    assert long[0] - short[0] == 10 * 4
     assert {name: long[1][name] - short[1][name] for name in long[1]} == {"event": 10, "get": 0}
     assert long[2] == short[2]  # nothing goes to the card
     assert sorted(long[3]) == sorted(short[3] + [48] * 10)  # a record of 48 bytes comes back
     assert long[4] == short[4]  # no memory is allocated
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """No iterations are launched as a graph."""
+    from gpukmeans.backends import _launch
+
+    monkeypatch.setattr(_launch, "GRAPH_CLOCKS", 0)
+
+
+class Spy:
+    """In place of a function: what `look` says at each of its calls."""
+
+    def __init__(self, function, look):
+        self.function, self.look, self.seen = function, look, []
+
+    def __call__(self, *args):
+        self.seen.append(self.look())
+        return self.function(*args)
+
+
+def ended(control, fit):
+    """Launches of each kernel of the loop, graphs, and the fit."""
+    control.log.clear()
+    fitted = fit()
+    count = {name.partition("<")[0]: n for name, n in control.log.launches.items()}
+    return count, control.log.graphs, fitted
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 9, 10, 11, 17, 18, 19, 300])
+def test_small_problems_are_launched_as_graphs_and_stop_where_they_must(control, max_iter):
+    X = data(n=900)
+    count, graphs, fitted = ended(control, lambda: quiet_fit(model(20, max_iter=max_iter, tol=0), X))
+    reference = expected(X, 20, max_iter=max_iter, tol=0)
+    assert_same_fit(result_of(fitted), result_of(reference))
+    assert [(a.shift_sq, a.n_moved) for a in fitted.history_] == [(a.shift_sq, a.n_moved) for a in reference.history_]
+    assert reference.n_iter_ > 19 or max_iter < 300
+    assert count["recenter"] <= max_iter
+    assert graphs == max(0, max_iter - 2) // 8 if max_iter < 300 else graphs >= 2
+    assert count.get("move_rows", 0) == count["recenter"] - 1
+
+
+@pytest.mark.parametrize("streams", ["lazy", "ahead"])
+def test_a_graph_is_launched_on_the_callers_stream_and_ends_with_the_run(control, streams):
+    import cupy
+
+    control.streams = streams
+    X = data()
+    with cupy.cuda.Stream(non_blocking=True):
+        on_card = cupy.empty(X.shape, X.dtype)
+        on_card.set(X)
+        for n_init in (1, 3):  # runs that follow each other on the same rows
+            fitted = model(tol=0, n_init=n_init, init="random").fit(on_card)
+            assert_same_fit(on_host(fitted), result_of(expected(X, tol=0, n_init=n_init, init="random")))
+    assert control.log.graphs > 2
+
+
+def test_an_empty_cluster_is_filled_in_the_middle_of_a_graph(control):
+    from gpukmeans import lloyd
+
+    seen, rng = [], np.random.default_rng(5)
+    X = np.r_[rng.normal(size=(60, 2)), rng.normal(size=(3, 2)) * 60].astype("f4")
+    for seed in range(30):
+        start = np.random.default_rng(seed).normal(size=(12, 2)).astype("f4") * 3
+        parameters = {"init": start, "n_init": 1, "tol": 0}
+        before = control.log.graphs
+        with pytest.MonkeyPatch.context() as patch:
+            spy = Spy(lloyd._relocated, lambda before=before: control.log.graphs - before)
+            patch.setattr(lloyd, "_relocated", spy)
+            fitted = quiet_fit(model(12, **parameters), X)
+        assert_same_fit(result_of(fitted), result_of(expected(X, 12, **parameters)))
+        seen += spy.seen
+        if seen and max(seen) > 0:
+            return
+    pytest.fail(f"no cluster was empty in a graph: {seen}")
+
+
+def test_large_problems_are_not_launched_as_graphs():
+    from gpukmeans.backends import _launch
+
+    card = _launch.Card(90, 132, 227 << 10, 2048)
+    assert _launch.iterations_at_once(_launch.Problem(100_000, 32, 64, "f4"), card) == 8
+    assert _launch.iterations_at_once(_launch.Problem(1_000_000, 128, 1024, "f4"), card) == 1
+    assert _launch.GRAPH_ITERATIONS % 2 == 0
+
+
+@pytest.mark.usefixtures("one_by_one")
 def test_the_record_is_read_one_iteration_late(control, monkeypatch):
     from gpukmeans.backends import _cuda_centers
 
     started, read = [], _cuda_centers.Pending.read
 
     def spy(self):
-        started.append(control.log.launches["finish_iteration"])
+        started.append(control.log.launches["recenter<float>"])
         return read(self)
 
     monkeypatch.setattr(_cuda_centers.Pending, "read", spy)
@@ -400,7 +486,7 @@ def test_rows_that_do_not_fit_are_streamed_in_every_pass(control, too_large, str
 
 def test_a_streamed_loop_does_not_run_ahead(control, too_large):
     fitted = model(3).fit(too_large)
-    assert control.log.launches["finish_iteration"] == fitted.n_iter_
+    assert control.log.launches["recenter<float>"] == fitted.n_iter_
 
 
 def test_sparse_rows_are_expanded_block_by_block(control, too_large):
@@ -460,6 +546,37 @@ def test_memory_may_run_out_at_any_allocation(control, where):
             assert_same_array(got, wanted, f"allocation {i} of {n_allocations}")
         assert control.fail_allocation is None, "it did not fail"
     assert refused == (0 if where == "host" else 2)  # the centers of the fit, and those of kmeans_plusplus
+
+
+@pytest.mark.parametrize("where", ["host", "card"])
+@pytest.mark.parametrize("when", ["before a graph is made", "between two graphs"])
+def test_memory_may_run_out_where_iterations_are_launched_as_a_graph(control, monkeypatch, where, when):
+    import cupy
+
+    from gpukmeans.backends import _cuda_graph, _cuda_verbs
+
+    class Greedy(_cuda_graph.Batch):
+        n_made = n_graphs = 0
+
+        def __init__(self, start, iterate):
+            Greedy.n_made += 1
+            if when.startswith("before") and Greedy.n_made == 1:
+                control.fail_allocation = 1
+            super().__init__(start, iterate)
+
+        def launch(self):
+            Greedy.n_graphs += 1
+            if when.startswith("between") and Greedy.n_graphs == 2:
+                control.fail_allocation = 1
+                cupy.empty(1)
+            return super().launch()
+
+    monkeypatch.setattr(_cuda_verbs, "Batch", Greedy)
+    X = data(n=900)
+    fitted = quiet_fit(model(20, tol=0), X if where == "host" else cupy.asarray(X))
+    assert control.fail_allocation is None
+    assert Greedy.n_made == (2 if where == "card" else 1)
+    assert_same_fit(on_host(fitted), result_of(expected(X, 20, tol=0)))
 
 
 @pytest.mark.parametrize(("dtype", "cell"), [("f4", 24), ("f8", 40)])

@@ -124,14 +124,13 @@ def test_sums_are_the_same_where_the_first_pass_has_no_room_in_shared_memory(mod
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("d", [3, 20])
-def test_the_origin_of_the_scores_changes_no_bit(running, monkeypatch, d, dtype):
-    from gpukmeans.backends import _cupy
+def test_the_origin_of_the_scores_changes_no_bit(mode, d, dtype):
+    def elsewhere(source):
+        assert source.count("mean[j] = round_to<T>(sum / k);") == 1
+        return source.replace("mean[j] = round_to<T>(sum / k);", "mean[j] = round_to<T>(30.0 * (j % 3) - sum);")
 
-    def elsewhere(self, rows, of, to):
-        to.shift[:d] = on_card(np.random.default_rng(of.run.n_recorded).normal(size=d) * 30, dtype)
-
-    monkeypatch.setattr(_cupy.CupyBackend, "_mean", elsewhere)
-    assert_fit(*problem(90, d, 12, dtype, "wide", weights=True), max_iter=6)
+    with machine(**mode, edit=elsewhere, kernels=("recenter",)):
+        assert_fit(*problem(90, d, 12, dtype, "wide", weights=True), max_iter=6)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -26,6 +26,23 @@ extern "C" __global__ void lanes(int* out) {
 }
 """
 
+LAST = """
+extern "C" __global__ void last(int* out, unsigned* ticket) {
+  __shared__ bool is_last;
+  out[1 + blockIdx.x * 32 + threadIdx.x] = 1;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    is_last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  int sum = 0;
+  if (is_last && threadIdx.x < 2) for (int i = 0; i < 48; i++) sum += out[1 + threadIdx.x * 48 + i];
+  if (sum) atomicAdd(out, sum);
+}
+"""
+
 DEFECTS = {
     "no barrier": (REVERSE, "  __syncthreads();\n", "", "race in shared|uninitialised"),
     "one thread too many": (
@@ -57,6 +74,11 @@ DEFECTS = {
         "*out += __popc(odd) + s[31 - i]",
         "race in global memory",
     ),
+    "no fence before the ticket": (LAST, "{\n    __threadfence();", "{", "race in global memory"),
+    "no fence behind the ticket": (LAST, "- 1;\n    __threadfence();", "- 1;", "race in global memory"),
+    "no barrier before the ticket": (LAST, "= 1;\n  __syncthreads();", "= 1;", "race in global memory"),
+    "no barrier behind the ticket": (LAST, "  }\n  __syncthreads();", "  }", "race|uninitialised"),
+    "the last but one": (LAST, "gridDim.x - 1", "gridDim.x - 2", "race in global memory"),
     "not in its own mask": (LANES, "__ballot_sync(0xffffffffu", "__ballot_sync(0xffffu", "not in its own mask"),
     "a lane stays away": (LANES, "  __syncwarp();", "  if (i) __syncwarp();", "deadlock|mismatch|race"),
     "wrong lanes meet": (
@@ -69,15 +91,19 @@ DEFECTS = {
 
 
 def run(source: str, *, checked: bool, seed: int) -> np.ndarray:
-    kernel = "lanes" if source.count("void lanes") else "reverse"
+    kernel = next(name for name in ("lanes", "last", "reverse") if f"void {name}" in source)
     library = build.build(source, [kernel], checked=checked)
-    given, out = np.arange(40, dtype=np.int32), np.zeros(40 if kernel == "reverse" else 1, np.int32)
+    given, out = np.arange(40, dtype=np.int32), np.zeros({"lanes": 1, "last": 97, "reverse": 40}[kernel], np.int32)
     library.clear_allocations()
+    if kernel == "last":
+        given = np.zeros(1, np.uint32)
     for a in (given, out):
         library.add_allocation(a.ctypes.data, a.nbytes)
     pointers = [np.uint64(a.ctypes.data).tobytes() for a in (given, out)]
     if kernel == "lanes":
         library.launch(kernel, 1, 32, pointers[1:], seed=seed, checked=checked)
+    elif kernel == "last":
+        library.launch(kernel, 3, 32, pointers[::-1], seed=seed, checked=checked)
     else:
         library.launch(kernel, 1, 64, [*pointers, np.int32(40).tobytes()], shared=160, seed=seed, checked=checked)
     return out
@@ -94,6 +120,7 @@ def gpp():
 def test_a_right_kernel_gives_its_result_and_no_report(checked, seed):
     assert run(REVERSE, checked=checked, seed=seed).tolist() == list(range(39, -1, -1))
     assert run(LANES, checked=checked, seed=seed)[0] == 32 * 16 + sum(range(32))
+    assert run(LAST, checked=checked, seed=seed)[0] == 96
 
 
 @pytest.mark.parametrize("name", DEFECTS)

@@ -329,6 +329,38 @@ def test_streams_are_found_by_their_pointer(cp):
     assert a.get()[0] == 1
 
 
+def test_a_captured_stream_works_only_when_the_graph_is_launched(cp, kernel):
+    x, out, stream = ones(cp), cp.zeros(8, np.float32), cp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        assert stream.is_capturing()
+        twice(kernel, x, out)
+        x.data.memset_async(0, x.nbytes)
+        graph = stream.end_capture()
+    assert (control.log.launches, out.get().tolist()) == ({}, [0] * 8)
+    for expected in (2, 0):
+        graph.launch()
+        assert out.get().tolist() == [expected] * 8
+    assert (control.log.graphs, control.log.launches) == (2, {"twice": 2})
+    del x
+    with pytest.raises(RuntimeError, match="has been freed"):
+        graph.launch()
+
+
+def test_what_a_capture_forbids_is_an_error(cp):
+    with pytest.raises(RuntimeError, match="default stream"):
+        cp.cuda.Stream.null.begin_capture()
+    a, stream = ones(cp), cp.cuda.Stream(non_blocking=True)
+    with stream:
+        for forbidden in (stream.synchronize, lambda: cp.empty(3), a.get, lambda: a.set(np.ones(8, np.float32))):
+            stream.begin_capture()
+            with pytest.raises(RuntimeError, match="captured"):
+                forbidden()
+            stream.end_capture()
+        with pytest.raises(RuntimeError, match="nothing was being captured"):
+            stream.end_capture()
+
+
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -119,6 +120,10 @@ class Device(ABC):
     @abstractmethod
     def fetch(self, array: Any, to: NDArray[Any]) -> None:
         """Copy an array to page-locked memory on the current stream."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """A graph of the launches that `work` makes, which are not made; its `launch()` makes them. None: no graphs."""
+        return None
 
     @abstractmethod
     def launch(self, launch: Launch, *args: Any) -> None:

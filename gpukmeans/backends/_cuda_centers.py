@@ -39,6 +39,9 @@ class Run:
         self.state = device.zeros(1, np.int32)
         self.never = device.zeros(1, np.int32)  # the state for kernels that work after the loop, too
         self.tally = device.zeros(TALLY_WORDS, np.uint64)
+        self.ticket = device.zeros(1, np.uint32)
+        self.heads = device.empty(n_clusters, np.int32)
+        device.clear(self.heads, 0xFF)
         self.moved_sq = device.empty(n_clusters, np.float64)
         self.records = [device.zeros(1, RECORD) for _ in range(2)]
         self.on_host = [device.page_locked(1, RECORD) for _ in range(2)]
@@ -92,10 +95,13 @@ class Centers:
         device, dtype = run.device, np.dtype(problem.dtype)
         with np.errstate(over="ignore"):
             self.values = device.put(np.ascontiguousarray(values.astype(dtype)))
-        self.shift = device.zeros(form.columns, dtype)
+        shift = np.zeros(form.columns)
+        shift[: self.d] = values.mean(axis=0)  # near the data, so that scores stay small: it decides no bits
+        self.shift = device.put(shift.astype(dtype))
         self.scores_of = device.zeros((form.rows, form.columns), np.float32)
         self.half = device.put(np.full(form.rows, np.inf, dtype=np.float32))
         self.hash = device.zeros(self.k, np.uint64)
+        self.links = device.zeros(self.k, np.int32)
         self.norm = device.zeros(1, np.uint32)
         self.bound = device.zeros(3, np.float32)
         self.run = run
@@ -107,6 +113,17 @@ class Centers:
     def for_scores(self) -> tuple[Any, ...]:
         """Arguments of the kernels that score: shift, centers, half norms."""
         return self.shift, self.scores_of, self.half
+
+    @property
+    def sizes(self) -> tuple[np.int32, np.int32, np.int32]:
+        """Features, columns of `scores_of`, clusters."""
+        return np.int32(self.d), np.int32(self.form.columns), np.int32(self.k)
+
+    def published(self, certify: bool) -> tuple[Any, ...]:
+        """Arguments of the kernels that lay out centers: what they write, and what the bound is made of."""
+        run, constants = self.run, bound_constants(self.d)
+        chains = (self.hash, run.heads, self.links, self.norm)
+        return *self.for_scores, *chains, *constants, np.int32(certify), self.bound, run.ticket
 
 
 def bound_constants(n_features: int) -> tuple[np.float64, np.float64, np.float64]:

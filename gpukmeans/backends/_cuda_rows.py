@@ -51,6 +51,7 @@ class CudaRows(Rows):
         self.block = min(self.n_samples, PASS_ROWS)
         self._weight: Any = None
         self._scratch: Scratch | None = None
+        self.batch: Any = None  # the graph of a run, which knows where all this lies
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
         """Sizes of a pass over some of these rows."""
@@ -162,7 +163,7 @@ class CudaRows(Rows):
 
     def shrink(self, needed: str) -> None:
         """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
-        self._scratch = self.resident = None
+        self._scratch = self.resident = self.batch = None
         if self.may_reside and not self.in_place:
             self.may_reside = False
             self.block = max(1, min(self.block, self.n_samples // 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
 from . import _launch
-from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums, bound_constants
+from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums
+from ._cuda_graph import Batch
 from ._cuda_rows import CudaRows, on_card
 from ._cuda_seeding import SeedingVerbs
-from .base import Far, Rows, Summary
+from .base import Far, Rows, Started, Summary
 
 RESULT_BYTES = 256 << 20
 """Bytes of a block of distances on the card, on their way to the host."""
@@ -32,7 +34,7 @@ class CudaBackend(SeedingVerbs):
 
     @on_card
     def forget(self, rows: CudaRows) -> None:
-        rows.running = None
+        rows.running = rows.batch = None
         rows.labels = labels = self.device.empty(rows.n_samples, np.int32)  # those of the run before are its result
         self.device.clear(labels, 0xFF)
 
@@ -117,22 +119,9 @@ class CudaBackend(SeedingVerbs):
         centers = Centers(values, problem, run)
         if in_turns:
             Centers(values, problem, run, centers)
-        self._mean(rows, centers, centers)
-        args = (centers.values, *centers.for_scores, centers.hash, centers.norm)
-        self.device.launch(_launch.publish_centers(problem), *args, np.int32(centers.d), np.int32(centers.form.columns))
-        self._finish_centers(rows, centers, run.state)
+        args = (centers.values, *centers.published(self.precision == "exact"), *centers.sizes)
+        self.device.launch(_launch.centers("publish_centers", problem), *args)
         return centers
-
-    def _mean(self, rows: CudaRows, of: Centers, to: Centers) -> None:
-        launch = _launch.mean_center(rows.problem(1, of.k))
-        self.device.launch(launch, of.values, to.shift, of.run.state, np.int32(of.d), np.int32(of.k))
-
-    def _finish_centers(self, rows: CudaRows, centers: Centers, halted: Any) -> None:
-        launch = _launch.hide_duplicates(rows.problem(1, centers.k), self.device.card)
-        d, k = np.int32(centers.d), np.int32(centers.k)
-        self.device.launch(launch, centers.values, centers.hash, centers.half, halted, d, k)
-        constants, certify = bound_constants(centers.d), np.int32(self.precision == "exact")
-        self.device.launch(_launch.bound_terms(), centers.norm, *constants, certify, centers.bound, halted)
 
     def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
         if isinstance(centers, Centers):
@@ -194,22 +183,46 @@ class CudaBackend(SeedingVerbs):
     def recenter(
         self, partial: Any, centers: Centers, encoding: Encoding, threshold: float, *, relocated: bool = False
     ) -> tuple[Any, Any]:
-        after, run, rows = centers.other, centers.run, partial.rows
-        assert after is not None
-        d, k = np.int32(centers.d), np.int32(centers.k)
+        run = centers.run
         with self.device:
             if relocated:
                 run.go_on()
-            self._mean(rows, centers, after)
-            args = (*partial.arrays, *partial.inverses, centers.values, after.values, *after.for_scores, after.hash)
-            args = (*args, after.norm, run.moved_sq, run.tally, run.state, d, np.int32(after.form.columns), k)
-            self.device.launch(_launch.recenter(rows.problem(1, centers.k)), *args)
-            self._finish_centers(rows, after, run.state)
-            stop = (np.float64(threshold), np.int32(relocated))
-            self.device.launch(
-                _launch.finish_iteration(), run.moved_sq, run.tally, *stop, run.next_record(), run.state, k
-            )
-            return after, run.send_record()
+            return self._recenter(partial, centers, threshold, relocated, run.next_record()), run.send_record()
+
+    def _recenter(self, partial: Any, centers: Centers, threshold: float, relocated: bool, record: Any) -> Centers:
+        after, run = centers.other, centers.run
+        assert after is not None
+        args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
+        args = (*args, *after.published(self.precision == "exact"), run.moved_sq, run.tally)
+        args = (*args, np.float64(threshold), np.int32(relocated), record, run.state, *after.sizes)
+        self.device.launch(_launch.centers("recenter", partial.rows.problem(1, centers.k)), *args)
+        return after
+
+    def iterate(
+        self, blocks: Sequence[Any], centers: Centers, encoding: Encoding, threshold: float, most: int
+    ) -> list[Started]:
+        rows, run = blocks[0], centers.run
+        size = _launch.iterations_at_once(rows.problem(rows.n_samples, centers.k), self.device.card)
+        # twice one by one first: many fits are done then, and every kernel is compiled
+        if size == 1 or most < size or run.n_recorded < 2 or rows.is_streamed:
+            return super().iterate(blocks, centers, encoding, threshold, most)
+        pending = self._launch_batch(rows, centers, encoding, threshold)
+        if pending is None:
+            return super().iterate(blocks, centers, encoding, threshold, most)
+        pairs = itertools.pairwise(itertools.cycle((centers, centers.other)))
+        return [Started(rows.running, *next(pairs), outcome) for outcome in pending]
+
+    @on_card
+    def _launch_batch(self, rows: CudaRows, centers: Centers, encoding: Encoding, threshold: float) -> Any:
+        def iterate(now: Centers, record: Any) -> Centers:
+            return self._recenter(self.step(rows, now, encoding), now, threshold, False, record)
+
+        if rows.is_streamed:  # since the memory has just run out
+            return None
+        rows.scratch()  # not while launches are captured
+        if rows.batch is None or rows.batch.start is not centers:
+            rows.batch = Batch(centers, iterate)
+        return rows.batch.launch() if rows.batch.graph is not None else None
 
     # ---- empty clusters
     def empty_clusters(self, partial: Any, encoding: Encoding) -> list[int]:

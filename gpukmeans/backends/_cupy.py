@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import cupy
@@ -103,6 +104,16 @@ class CupyDevice(Device):
 
     def fetch(self, array: Any, to: NDArray[Any]) -> None:
         array.get(out=to.view(array.dtype), stream=cupy.cuda.get_current_stream(), blocking=False)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        stream = cupy.cuda.Stream(non_blocking=True)  # the default one cannot
+        with stream:
+            stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = stream.end_capture()
+        return graph
 
     def launch(self, launch: Launch, *args: Any) -> None:
         function = self._kernels(launch.kernel, launch.shared)

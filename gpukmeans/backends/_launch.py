@@ -28,14 +28,14 @@ class Tiles:
         Floats of centers that `assign_small` holds in shared memory at a time.
     seed_block_rows : int
         Rows of one partial potential of k-means++.
-    recenter_tree : int
-        Threads of the block that adds the shifts of the centers.
+    recenter_threads : int
+        Threads of a block that makes a center.
     """
 
     assign_side: int = 16
     assign_small_floats: int = 4096
     seed_block_rows: int = 2048
-    recenter_tree: int = 1024
+    recenter_threads: int = 128
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -44,6 +44,10 @@ class Tiles:
 
 
 TILES = Tiles()
+GRAPH_ITERATIONS = 8
+"""An even number: two sets of centers take turns."""
+GRAPH_CLOCKS = 1 << 20
+"""Clocks of 128 multiply-adds on each multiprocessor (some 0.7 ms): shorter iterations are launched as a graph."""
 SMALL_ROWS = 4
 """Rows a thread of `assign_small`."""
 
@@ -164,34 +168,15 @@ def move_rows(problem: Problem, card: Card) -> Launch:
     return Launch(f"move_rows<{problem.type}>", _filled(card, 256, problem.n_samples, 256), 256, 8 * 256, 4)
 
 
-def recenter(problem: Problem) -> Launch:
-    """New centers of the sums."""
-    return Launch(f"recenter<{problem.type}>", problem.n_clusters, 128, resident=8)
+def centers(verb: str, problem: Problem) -> Launch:
+    """New centers of the sums and the end of the iteration (recenter), given centers (publish_centers)."""
+    return Launch(f"{verb}<{problem.type}>", problem.n_clusters, TILES.recenter_threads, resident=8)
 
 
-def mean_center(problem: Problem) -> Launch:
-    """The common shift of the next fast pass."""
-    return Launch(f"mean_center<{problem.type}>", -(-problem.n_features // 32), 32 * 32)
-
-
-def publish_centers(problem: Problem) -> Launch:
-    """Given centers, laid out for `assign`."""
-    return Launch(f"publish_centers<{problem.type}>", problem.n_clusters, 128, resident=8)
-
-
-def hide_duplicates(problem: Problem, card: Card) -> Launch:
-    """All but the lowest of equal centers leave the fast pass."""
-    return Launch(f"hide_duplicates<{problem.type}>", _filled(card, 128, problem.n_clusters, 4), 128, resident=8)
-
-
-def bound_terms() -> Launch:
-    """The bound of the next fast pass."""
-    return Launch("bound_terms", 1, 1)
-
-
-def finish_iteration() -> Launch:
-    """Shift, state and record of an iteration."""
-    return Launch("finish_iteration", 1, TILES.recenter_tree)
+def iterations_at_once(problem: Problem, card: Card) -> int:
+    """Iterations in one graph: several where the card is done with one about as soon as the host has launched it."""
+    clocks = problem.n_samples * problem.n_features * (problem.n_clusters + WARP) / (128 * card.n_multiprocessors)
+    return GRAPH_ITERATIONS if clocks < GRAPH_CLOCKS else 1
 
 
 # ------------------------------------------------------------------------------------------------ passes over rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -121,9 +122,39 @@ class NumbaCudaDevice(Device):
 
     def launch(self, launch: _launch.Launch, *args: Any) -> None:
         name = launch.kernel.partition("<")[0]
+        if name in _STEPS:
+            for kernel, grid, own in _STEPS[name](*args):
+                KERNELS[kernel][grid, MAX_THREADS, self.current_stream()](*own)
+            return
         # any block of up to MAX_THREADS will do, but for the square of `assign`; all loop over what the grid leaves
         block = _numba_cuda_assign.SIDE**2 if name.startswith("assign") else min(launch.block, MAX_THREADS)
         KERNELS[name][launch.grid, block, self.current_stream()](*args)
+
+
+def _publish(values: Any, *rest: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
+    """`publish_centers` of recenter.cu, kernel by kernel."""
+    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, d, ldc, k = rest
+    never = cuda.to_device(np.zeros(1, np.int32))
+    yield "publish_centers", int(k), (values, shift, cs, half, hashes, cmax, d, ldc)
+    yield "hide_duplicates", int(k), (values, hashes, half, never, d, k)
+    yield "bound_terms", 1, (cmax, chain, share, tiny, certify, bound, never)
+
+
+def _recenter(*args: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
+    """`recenter` of recenter.cu, kernel by kernel; the mean that it leaves for the next one is taken there."""
+    sums, (before, after, _) = args[:7], args[7:10]
+    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _ = args[10:23]
+    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[23:]
+    scores = (shift, cs, half, hashes, cmax)
+    yield "mean_center", int(d), (before, shift, state, d, k)
+    yield "recenter", int(k), (*sums, before, after, *scores, moved_sq, tally, state, d, ldc, k)
+    yield "hide_duplicates", int(k), (after, hashes, half, state, d, k)
+    yield "bound_terms", 1, (cmax, chain, share, tiny, certify, bound, state)
+    yield "finish_iteration", 1, (moved_sq, tally, threshold, relocated, record, state, k)
+
+
+_STEPS = {"publish_centers": _publish, "recenter": _recenter}
+"""What is one kernel of recenter.cu is several here."""
 
 
 class NumbaCudaBackend(CudaBackend):

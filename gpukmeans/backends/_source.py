@@ -31,11 +31,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     ),
     "recheck": _of_types("recheck"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
-    "recenter": (
-        *_of_types("mean_center", "publish_centers", "recenter", "hide_duplicates"),
-        "bound_terms",
-        "finish_iteration",
-    ),
+    "recenter": _of_types("publish_centers", "recenter"),
     "inertia": (*_of_types("own_distance"), "inertia_sum"),
     "farthest": ("farthest_of_block", "farthest_of_all"),
     "transform": _of_types("transform"),

@@ -183,6 +183,15 @@ class Far(NamedTuple):
     label: int
 
 
+class Started(NamedTuple):
+    """An iteration whose outcome has not been read: the centers before and after it, and what reads the outcome."""
+
+    partial: Any
+    before: Any
+    after: Any
+    pending: Any
+
+
 class Backend(ABC):
     """One device. Stateless: what belongs to a data set is in its `Rows`, what belongs to a run in its centers.
 
@@ -313,6 +322,15 @@ class Backend(ABC):
         state = State.STRICT if strict else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
         changed = not np.array_equal(after, centers)
         return after, Outcome(state, shift_sq, partial.n_moved, partial.n_rechecked, n_empty, changed)
+
+    def iterate(
+        self, blocks: Sequence[Rows], centers: Any, encoding: Encoding, threshold: float, most: int
+    ) -> list[Started]:
+        """Start one iteration, or as many of at most `most` as a device likes to start at once."""
+        partial = self.step(blocks[0], centers, encoding)
+        for rows in blocks[1:]:
+            partial += self.step(rows, centers, encoding)
+        return [Started(partial, centers, *self.recenter(partial, centers, encoding, threshold))]
 
     # ---- empty clusters
     def empty_clusters(self, partial: Partial, encoding: Encoding) -> list[int]:

@@ -23,10 +23,7 @@ WORK = {
     "recheck": Work("16*r + r*d*s + 4*r", "2*r*k*d", "float32", "3 d float64 for each candidate"),
     "move_rows": Work("8*n + m*(d*s + 4)", "2*m*d", "float64", "2 m (d + 1) 64-bit adds in L2"),
     "add_all_rows": Work("8*n + n*d*s", "2*n*d", "float64", "n (d + 1) adds in shared memory"),
-    "mean_center": Work("k*d*s", "k*d", "float64"),
-    "recenter": Work("8*k*(d + 1) + 2*k*d*s + 4*k*d", "8*k*d", "float64", "sums twice as long for float64 data"),
-    "hide_duplicates": Work("8*k", "k*k/2", "comparisons", "hashes from L2"),
-    "bound_terms, finish_iteration": Work("8*k", "k", "float64", "one block"),
+    "recenter": Work("8*k*(d + 1) + 4*k*d*s + 4*k*d", "9*k*d", "float64", "sums twice as long for float64 data"),
     "own_distance, inertia_sum": Work("n*d*s + 4*n + 16*n", "3*n*d", "float64"),
     "transform": Work("n*d*s + n*k*s", "3*n*k*d", "float64", "X from L2 for every 16 centers"),
     "seed_update, seed_trials": Work("n*d*s + 2*n*s", "3*n*d", "dtype of X", "operations for each trial"),
@@ -34,7 +31,7 @@ WORK = {
     "scale_values": Work("2*n*d*s", "2*n*d", "float64", "where the data need it"),
     "farthest_*": Work("8*n", "n", "comparisons", "for each empty cluster"),
 }
-ITERATION = tuple(WORK)[:3] + tuple(WORK)[4:8]
+ITERATION = ("assign_tiled, assign_small", "recheck", "move_rows", "recenter")
 """Kernels of one iteration after the first, in order."""
 
 CARDS = {"H100 SXM": (67.0, 3.35), "A100 80 GB SXM": (19.5, 2.04), "RTX 4090": (82.6, 1.008), "L4": (30.3, 0.300)}

@@ -26,7 +26,7 @@ def launches(card: Card) -> Iterator[Launch]:
         yield from _launch.farthest(n, card)
         yield _launch.value_pass("inertia_sum", n, card)
         yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
-    yield from (_launch.bound_terms(), _launch.finish_iteration(), _launch.seed_scan())
+    yield _launch.seed_scan()
 
 
 def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
@@ -34,10 +34,7 @@ def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield _launch.recheck(problem, card)
     for first, two_limbs, has_weights in itertools.product((True, False), repeat=3):
         yield _launch.accumulate(problem, card, first=first, two_limbs=two_limbs, has_weights=has_weights)
-    yield _launch.mean_center(problem)
-    yield _launch.recenter(problem)
-    yield _launch.publish_centers(problem)
-    yield _launch.hide_duplicates(problem, card)
+    yield from (_launch.centers(verb, problem) for verb in ("recenter", "publish_centers"))
     yield from (_launch.row_pass(verb, problem, card) for verb in ("own_distance", "seed_update", "seed_trials"))
     yield from (_launch.feature_pass(verb, problem, card) for verb in ("summary", "weighted_peaks", "moments"))
     yield _launch.transform(problem)

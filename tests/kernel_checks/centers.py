@@ -9,7 +9,7 @@ from gpukmeans import exact
 from gpukmeans.backends import _launch, get_backend
 from gpukmeans.backends.base import State
 
-from .machine import encoding_of, launch, never, on_card, problem
+from .machine import encoding_of, launch, on_card, problem
 from .sums import sums_of, sums_on_card
 
 
@@ -37,19 +37,14 @@ def assert_loaded(centers: Any, values: Any, *, certify: bool = True) -> None:
     assert centers.norm.get()[0] == 0
 
 
-def mean_of(values: Any) -> np.ndarray:
-    """The mean as mean_center adds it up: a thread takes every 32nd center."""
-    parts = np.zeros((32, values.shape[1]))
-    for i, row in enumerate(values.astype(np.float64)):
-        parts[i % 32] += row
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return (total / len(values)).astype(values.dtype)
+def assert_mean(got: Any, values: Any) -> None:
+    """About the mean of the centers; it decides no bits."""
+    mean, size = values.astype(np.float64).mean(axis=0), np.abs(values).max()
+    assert np.abs(got - mean).max() <= 1e-6 * size, "mean"
 
 
 def check_load(dtypes: Any = ("f4", "f8")) -> None:
-    """Given centers: publish_centers, mean_center, hide_duplicates, bound_terms."""
+    """Given centers."""
     backend = get_backend("cupy")
     for dtype in dtypes:
         for d, k, kind in (
@@ -62,7 +57,7 @@ def check_load(dtypes: Any = ("f4", "f8")) -> None:
             C = problem(k, d, 1, dtype, kind)[0]
             now = backend.load(C.astype(np.float64), [backend.rows(on_card(C))])
             assert_loaded(now, C)
-            support.assert_same_array(now.shift.get()[:d], mean_of(C), "mean of the centers")
+            assert_mean(now.shift.get()[:d], C)
             never_sure = get_backend("cupy", "float32")
             assert_loaded(never_sure.load(C.astype(np.float64), [never_sure.rows(on_card(C))]), C, certify=False)
 
@@ -88,6 +83,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             expected = exact.new_centers(encoding, integers[0], integers[1], weight, X.dtype)
             run, n_empty = now.run, int((weight == 0).sum())
             run.tally.set(np.array([3, 4, 0, 0], np.uint64))
+            now.shift[:d].set(np.full(d, 7, dtype))
             shift_sq = exact.shift_sq(expected, C.astype(np.float64))
             after, pending = backend.recenter(sums, now, encoding, shift_sq, relocated=True)
             outcome = pending.read()
@@ -95,8 +91,15 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             assert outcome == (State.WITHIN_TOL, shift_sq, 3, 4, n_empty, n_changed > 0)
             record = after.run.records[0].get().view(_record())[0]
             assert record["n_changed"] == n_changed
-            support.assert_same_array(after.shift.get()[:d], mean_of(C), "mean of the centers before")
+            assert_mean(after.shift.get()[:d], C)
             assert_loaded(after, expected.astype(dtype))
+            assert (run.heads.get() == -1).all(), "chains are cut"
+            # the next ones are shifted by the mean of these
+            run.go_on()
+            again, pending = backend.recenter(sums, after, encoding, -1.0, relocated=True)
+            pending.read()
+            assert_mean(after.shift.get()[:d], expected)
+            assert_loaded(again, expected.astype(dtype))
             assert run.tally.get().tolist() == [0] * 4
     check_small_moves()
     check_low_limbs()
@@ -146,10 +149,12 @@ def check_duplicates() -> None:
         assert_loaded(backend.load(values.astype(np.float64), [backend.rows(on_card(values))]), values)
     values = np.array([[1e-44], [3e-45], [1e-44]], np.float32)
     assert_loaded(backend.load(values.astype(np.float64), [backend.rows(on_card(values))]), values)
-    # equal hashes: the values decide
-    half, values = on_card(np.zeros(3), np.float32), on_card([[1, 2], [1, 3], [1, 2]], np.float32)
-    launch("hide_duplicates<float>", 1, 128, values, on_card([9, 9, 9], np.uint64), half, never(), 2, 3)
-    assert half.get().tolist() == [0, 0, np.inf]
+    # equal hashes: the values decide. A feature more adds 0x9e37... to the bits before they are mixed
+    less = (np.array([1.0, 2.0]).view(np.uint64) - np.uint64(0x9E3779B97F4A7C15)).view(np.float64)
+    values = np.array([[5, 1.0, less[1]], [5, 2.0, less[0]], [5, 1.0, less[1]]])
+    now = backend.load(values, [backend.rows(on_card(values))])
+    assert len(set(now.hash.get().tolist())) == 1
+    assert_loaded(now, values)
 
 
 def _record() -> np.dtype:
@@ -159,14 +164,23 @@ def _record() -> np.dtype:
 
 
 def finish(values, tally, threshold, relocated=False, state=0):
-    """Run finish_iteration: record, state and tally afterwards."""
-    tally, state, record = on_card(tally, np.uint64), on_card([state], np.int32), on_card(np.full(48, 0xEE), np.uint8)
-    args = (on_card(values, np.float64), tally, threshold, int(relocated), record, state, len(values))
-    launch("finish_iteration", 1, _launch.TILES.recenter_tree, *args)
-    return tuple(record.get().view(_record())[0].tolist()), int(state.get()[0]), tally.get().tolist()
+    """Run recenter so that center i moves by values[i]: record, state and tally afterwards."""
+    k = len(values)
+    X, labels, backend = np.array(values)[:, None], np.arange(k), get_backend("cupy")
+    encoding, rows = encoding_of(X, None), backend.rows(on_card(X))
+    now = backend.load(np.zeros((k, 1)), [rows])
+    now.run.tally.set(np.array(tally, np.uint64))
+    now.run.state.set(np.array([state], np.int32))
+    now.run.records[0].data.memset_async(0xEE, now.run.records[0].nbytes)
+    sums = sums_on_card(rows, sums_of(X, None, labels, k, encoding), k, encoding)
+    _, pending = backend.recenter(sums, now, encoding, threshold, relocated=relocated)
+    pending.copied.synchronize()
+    run = now.run
+    assert run.ticket.get()[0] == 0
+    return tuple(run.records[0].get().view(_record())[0].tolist()), int(run.state.get()[0]), run.tally.get().tolist()
 
 
-def check_state(ks: Any = (1, 2, 7, 9, 21)) -> None:
+def check_state(ks: Any = (1, 2, 7, 9, 21, 133)) -> None:
     """The shift is summed over the tree; the state follows; the tally is 0 again, or waits for the relocation."""
     for k in ks:
         assert_state(k)
@@ -175,8 +189,9 @@ def check_state(ks: Any = (1, 2, 7, 9, 21)) -> None:
 def assert_state(k: int) -> None:
     """All states, for k clusters."""
     rng = np.random.default_rng(k)
-    values = rng.normal(size=k) ** 2 * 2.0 ** rng.integers(-14, 15, k)
-    total = exact.tree_sum(values)
+    # whole numbers, which the sums hold exactly
+    values = np.rint(rng.normal(size=k) * 2.0 ** rng.integers(8, 26, k)) + 0.0
+    total, moved = exact.tree_sum(values**2), int((values != 0).sum())
     below = np.nextafter(total, 0)
     for tally, threshold, relocated, state in (
         ([0, 2, 0, 3], total, False, 1),
@@ -189,7 +204,8 @@ def assert_state(k: int) -> None:
         ([0, 2, 1, 3], below, True, 1),
     ):
         left = [*tally[:2], 0, 0] if state == 3 else [0] * 4
-        assert finish(values, tally, threshold, relocated) == ((total, *tally, state), state, left)
+        expected = (total, *tally[:3], tally[3] + moved, state)
+        assert finish(values, tally, threshold, relocated) == (expected, state, left)
     untouched = (*np.full(48, 0xEE, np.uint8).view("u8").tolist(),)
     record, state, tally = finish(values, [0, 2, 0, 3], total, state=2)
     assert np.array(record[0]).view("u8") == untouched[0]
@@ -197,9 +213,13 @@ def assert_state(k: int) -> None:
 
 
 def bound_of(norm: float, constants: Any, certify: bool = True) -> tuple[list[float], int]:
-    """Run bound_terms: the bound, and what is left of the norm."""
+    """The bound that one center 0 gets where the largest norm is given; and what is left of the norm."""
     cmax, bound = on_card(np.array([norm], np.float32).view(np.uint32)), on_card(np.zeros(3), np.float32)
-    launch("bound_terms", 1, 1, cmax, *constants, int(certify), bound, never())
+    scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
+    chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
+    rest = (*constants, int(certify), bound, on_card([0], np.uint32), 1, 8, 1)
+    args = (on_card([0], np.float32), *scores, *chains, *rest)
+    launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, *args)
     return bound.get().tolist(), int(cmax.get()[0])
 
 
@@ -237,8 +257,9 @@ def check_halted(dtypes: Any = ("f4",)) -> None:
             rows.running = _cuda_centers.Sums(rows, 5, encoding)
             rows.labels = on_card(np.arange(40) % 5, np.int32)
             kept = [a for a in rows.running.arrays if a is not None]
-            kept += [now.bound, run.tally, run.moved_sq, *run.records]
+            kept += [now.bound, now.shift, run.tally, run.moved_sq, run.ticket, run.heads, *run.records]
             kept += [after.values, after.shift, after.scores_of, after.half, after.hash, after.norm, after.bound]
+            kept += [after.links]
             kept += [rows.labels, scratch.labels, scratch.uncertain]
             for i, array in enumerate(kept):
                 array.data.memset_async(i % 3, array.nbytes)

@@ -11,7 +11,7 @@ import support
 from gpukmeans import exact
 from gpukmeans.backends import _launch, _source
 
-SHRUNK = _launch.Tiles(assign_side=4, assign_small_floats=64, seed_block_rows=96, recenter_tree=4)
+SHRUNK = _launch.Tiles(assign_side=4, assign_small_floats=64, seed_block_rows=96, recenter_threads=32)
 # Two blocks of 256 threads or four of 128 fill this card: loops over the grid make several trips.
 SMALL_CARD = {"MultiProcessorCount": 1, "MaxThreadsPerMultiProcessor": 256}
 NUMBERS = {"i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32, "f8": np.float64}

@@ -5,14 +5,6 @@ Not here: the hash, as the values of equal hashes are compared.
 
 # file, check that sees them, kernels that are built with them: what stands there, the defect
 TABLE = {
-    ("recenter.cu", "load", "mean_center"): [
-        ("parts[y][x] = sum;\n  __syncthreads();", "parts[y][x] = sum;"),
-        ("for (int i = 1; i < MEAN_SIDE; i++) sum", "for (int i = 0; i < MEAN_SIDE; i++) sum"),
-        ("if (j < d) for (int i = y;", "for (int i = y;"),
-        ("if (y == 0 && j < d) {", "if (y == 0) {"),
-        ("if (y == 0 && j < d) {", "if (j < d) {"),
-        ("round_to<T>(sum / k)", "round_to<T>(sum / (k + 1))"),
-    ],
     ("recenter.cu", "load", "publish_centers"): [
         ("V* scratch) {\n  __syncthreads();", "V* scratch) {\n"),
         ("scratch[threadIdx.x] = v;\n  __syncthreads();", "scratch[threadIdx.x] = v;"),
@@ -27,6 +19,13 @@ TABLE = {
         ("sqrt(norm_sq) * 1.0000002", "sqrt(norm_sq) * 0.9999"),
         ("atomicMax(cmax, __float", "*cmax = max(*cmax, __float"),
         ("atomicMax(cmax, __float", "atomicMin(cmax, __float"),
+        ("= atomicExch(&heads[word % k], (int)blockIdx.x);", "= heads[word % k], heads[word % k] = blockIdx.x;"),
+        ("    __threadfence();                                // what was", "    // what was"),
+        ("    __threadfence();                                // what they", "    // what they"),
+        ("if (last) *ticket = 0;", "*ticket = 0;"),
+        ("  __syncthreads();                                  // all threads know", "  // all threads know"),
+        ("== gridDim.x - 1;", "== gridDim.x - 2;"),
+        ("== gridDim.x - 1;", ">= gridDim.x / 2;"),
         ("bits_of(to_f64(c[j])) + (u64)j", "bits_of(to_f64(c[j])) + threadIdx.x + blockIdx.x + (u64)j"),
     ],
     ("recenter.cu", "recenter", "recenter"): [
@@ -57,32 +56,47 @@ TABLE = {
         ("&& threadIdx.x == 0) add_global(&tally->changed", "&& threadIdx.x < 2) add_global(&tally->changed"),
         ("publish(after + at, shift", "publish(before + at, shift"),
     ],
-    ("recenter.cu", "duplicates", "hide_duplicates"): [
-        ("i < mine && hash[i]", "i <= mine && hash[i]"),
-        ("bool same = i < mine && hash[i]", "bool same = hash[i]"),
-        ("same && j < d; j++) same =", "same && j < d - 1; j++) same ="),
-        ("for (int j = 0; same && j < d; j++) same = to", "for (int j = 0; false; j++) same = to"),
-        ("seen = __any_sync(ALL_LANES, same);", "seen = same;"),
-        ("__any_sync(ALL_LANES, same)", "__any_sync(ALL_LANES >> 16, same)"),
-        ("if (seen && threadIdx.x % 32 == 0) half", "if (seen) half"),
-        ("half[mine] = INFINITY_F", "half[mine + 1] = INFINITY_F"),
-        ("i0 < mine && !seen; i0 += 32", "i0 + 32 < mine && !seen; i0 += 32"),
-        ("mine < k; mine += warps", "mine < k - 1; mine += warps"),
+    ("recenter.cu", "recenter", "recenter "): [
+        ("mean_of(before, next_shift", "mean_of(after, next_shift"),
+        ("j0 = blockIdx.x * MEAN_WIDTH; j0 < d; j0 +=", "j0 = blockIdx.x * MEAN_WIDTH; j0 < d - 1; j0 +="),
+        ("i < k; i += CENTER_THREADS / MEAN_WIDTH)", "i < k - 1; i += CENTER_THREADS / MEAN_WIDTH)"),
+        ("if (j < d) for (int i = threadIdx.x / MEAN", "for (int i = threadIdx.x / MEAN"),
+        ("if (threadIdx.x < MEAN_WIDTH && j < d) {", "if (threadIdx.x < MEAN_WIDTH) {"),
+        ("if (threadIdx.x < MEAN_WIDTH && j < d) {", "if (j < d) {"),
+        ("round_to<T>(sum / k)", "round_to<T>(sum / (k + 1))"),
+        ("int i = threadIdx.x + MEAN_WIDTH; i <", "int i = threadIdx.x; i <"),
+        ("scratch[threadIdx.x] = sum;\n    __syncthreads();", "scratch[threadIdx.x] = sum;"),
+        ("  __syncthreads();                                  // they are read before", "  // they are read before"),
     ],
-    ("recenter.cu", "bound", "bound_terms"): [
-        ("chain * (c * c / 2.0)", "chain * (c * c / 4.0)"),
-        ("+ canonical_share * c * c +", "+"),
-        ("__double2float_ru(chain * c + tiny)", "__double2float_ru((chain * c + tiny) / 2)"),
+    ("recenter.cu", "duplicates", "publish_centers"): [
+        ("links[blockIdx.x] = atomicExch(&heads[word % k]", "links[blockIdx.x] = -1 + 0 * atomicExch(&heads[word % k]"),
+        ("seen = i < mine && hash[i]", "seen = i <= mine && hash[i]"),
+        ("seen = i < mine && hash[i] == hash[mine];", "seen = hash[i] == hash[mine];"),
+        ("seen = i < mine && hash[i] == hash[mine];", "seen = i > mine && hash[i] == hash[mine];"),
+        ("seen && j < d; j++) seen =", "false; j++) seen ="),
+        ("half[mine] = INFINITY_F", "half[mine + 1] = INFINITY_F"),
+        ("mine < k; mine += CENTER_THREADS", "mine < k - 1; mine += CENTER_THREADS"),
+        ("mine < k; mine += CENTER_THREADS", "mine < min(k, CENTER_THREADS); mine += CENTER_THREADS"),
+        ("i >= 0 && !seen; i = links[i]", "i >= 0 && !seen; i = -1"),
+    ],
+    ("recenter.cu", "recenter", "recenter  "): [
+        ("  __syncthreads();                                  // the chains are walked", "  // the chains are walked"),
+        ("i < k; i += CENTER_THREADS) heads[i] = -1;", "i < k - 1; i += CENTER_THREADS) heads[i] = -1;"),
+    ],
+    ("recenter.cu", "bound", "publish_centers"): [
+        ("chain * (norm * norm / 2.0)", "chain * (norm * norm / 4.0)"),
+        ("+ canonical_share * norm * norm +", "+"),
+        ("__double2float_ru(chain * norm + tiny)", "__double2float_ru((chain * norm + tiny) / 2)"),
         ("__double2float_ru(canonical_share)", "__double2float_ru(canonical_share / 2)"),
         ("__double2float_ru(canonical_share)", "(float)canonical_share"),
-        ("tiny * (1.0 + c)) : INFINITY_F;", "tiny * (1.0 + c)) : 0.f;"),
-        ("c <= 36028797018963968.0;", "!(c > 36028797018963968.0);"),
+        ("tiny * (1.0 + norm)) : INFINITY_F;", "tiny * (1.0 + norm)) : 0.f;"),
+        ("norm <= 36028797018963968.0;", "!(norm > 36028797018963968.0);"),
         ("!certify ? -INFINITY_F : usable", "usable"),
         ("  *cmax = 0;\n", ""),
     ],
-    ("recenter.cu", "state", "finish_iteration"): [
-        ("*state != 0;\n  __syncthreads();", "*state != 0;"),
-        ("if (halted) return;", ""),
+    ("recenter.cu", "state", "recenter"): [
+        ("if (*state) return;", ""),
+        ("if (last) *ticket = 0;", ""),
         ("m = m / 2 + m % 2)", "m = m / 2)"),
         ("2ll * j0 < m; j0", "2ll * j0 < m - 2; j0"),
         ("2 * j + 1 < m ?", "2 * j + 1 <= m ?"),
@@ -98,16 +112,5 @@ TABLE = {
         ("tally->empty = tally->changed = 0;", "tally->empty = 0;"),
         ("*state = next;", ""),
     ],
-    ("recenter.cu", "halted", "mean_center"): [
-        ("if (*halted) return;\n  __shared__ double parts", "__shared__ double parts"),
-    ],
-    ("recenter.cu", "halted", "recenter"): [
-        ("if (*halted) return;\n  __shared__ double scratch", "__shared__ double scratch"),
-    ],
-    ("recenter.cu", "halted", "hide_duplicates"): [
-        ("if (*halted) return;\n  const int warps", "const int warps"),
-    ],
-    ("recenter.cu", "halted", "bound_terms"): [
-        ("if (*halted) return;\n  const double c", "const double c"),
-    ],
+    ("recenter.cu", "halted", "recenter"): [("if (*state) return;", "")],
 }

@@ -38,11 +38,14 @@ static inline float4 make_float4(float x, float y, float z, float w) { return {x
 #define __ballot_sync(m, p) SIMT_VOTE("__ballot_sync", m, !!(p), r |= u[l] << l)
 #define __any_sync(m, p) int(SIMT_VOTE("__any_sync", m, !!(p), r |= u[l]))
 
+#define __threadfence() (::simt::fence())
+
 // A relaxed read-modify-write of one word. No std::min here: it would be instrumented and read the word plainly.
 template <class T> SIMT_FN T simt_exchange(T* p, T v) { T old = *p; *p = v; return old; }
 template <class T, class U> SIMT_FN T atomicAdd(T* p, U v) { SIMT_ATOMIC(p); return simt_exchange<T>(p, T(*p + T(v))); }
 template <class T, class U> SIMT_FN T atomicMin(T* p, U v) { SIMT_ATOMIC(p); return simt_exchange<T>(p, T(v) < *p ? T(v) : *p); }
 template <class T, class U> SIMT_FN T atomicMax(T* p, U v) { SIMT_ATOMIC(p); return simt_exchange<T>(p, T(v) > *p ? T(v) : *p); }
+template <class T, class U> SIMT_FN T atomicExch(T* p, U v) { SIMT_ATOMIC(p); return simt_exchange<T>(p, T(v)); }
 template <class T, class U> SIMT_FN T atomicOr(T* p, U v) { SIMT_ATOMIC(p); return simt_exchange<T>(p, T(*p | T(v))); }
 
 template <class To, class From> SIMT_FN To simt_bits(From f) { static_assert(sizeof(To) == sizeof(From)); To t; memcpy(&t, &f, sizeof t); return t; }

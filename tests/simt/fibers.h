@@ -35,6 +35,8 @@ struct Fiber {
   State state;
   int line;            // where it waits
   const char* what;
+  uint32_t fenced;     // epoch of its last __threadfence, 0: none
+  const void* met;     // the word of its last atomic operation
 };
 
 // One collective in flight for a mask of lanes; the last lane to arrive computes for all. Two buffers, because a lane
@@ -63,6 +65,9 @@ struct Block {
   char *smem, *stacks;
   uint64_t rng;
   bool failed;
+  std::vector<uint32_t> seen;      // of each block: what it did before that epoch is visible to this one
+  uint32_t seen_at;    // epoch in which it became so, for thread seen_by
+  unsigned seen_by;
   bool user;           // kernel code is running, not this header
   void (*entry)(void**);
   void** args;

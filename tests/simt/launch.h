@@ -51,6 +51,7 @@ SIMT_FN void prepare_block() {
   B.alive = B.nthreads;
   B.at_barrier = B.bar_pred = 0;
   B.head = 0;
+  B.seen.clear();
   B.ready.clear();
   for (auto& w : B.w) { for (auto* r : w.meetings) r->arrived = 0; w.sync_epoch = 0; }
   for (unsigned i = 0; i < B.nthreads; i++) {
@@ -59,6 +60,8 @@ SIMT_FN void prepare_block() {
     f.linear = i; f.lane = i % WARP; f.warp = i / WARP;
     f.tid = {i % B.block.x, i / B.block.x % B.block.y, i / (B.block.x * B.block.y)};
     f.state = READY;
+    f.fenced = 0;
+    f.met = nullptr;
     void** sp = (void**)(f.stack + STACK - 64);
     *--sp = nullptr;
     *--sp = (void*)fiber_main;
@@ -79,6 +82,7 @@ SIMT_FN int run_grid() {
   B.failed = false;
   B.err[0] = 0;
   B.user = false;
+  tickets.clear();
   B.w.resize((B.nthreads + WARP - 1) / WARP);
   B.rng = B.cfg.seed * 0x9E3779B97F4A7C15ull + 88172645463325252ull;
   if (B.cfg.check) for (auto* a : allocs) a->cells.assign((a->hi - a->lo + 3) / 4, Cell{});

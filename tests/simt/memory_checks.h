@@ -3,6 +3,8 @@
 // Reported: outside every allocation, past its end, misaligned, shared memory read before it was written, another
 // thread's local variable, and races: two accesses of one word, one of them a write, not both atomic, with no barrier
 // between. Order comes from the block's barriers (epoch) and, within a warp, from full-mask collectives (sync_epoch).
+// Between blocks it comes from tickets: __threadfence and then an atomic operation on a word, and in the other block an
+// atomic operation on that word and then __threadfence.
 #pragma once
 
 #define SIMT_OF_LIBRARY __attribute__((visibility("hidden")))
@@ -20,17 +22,49 @@ inline Alloc smem_alloc, static_alloc;
 inline Alloc bss_alloc[2];
 inline Alloc* last_alloc;
 
+// What blocks had done when they took a ticket: the word, the block, the epoch of its fence and its thread.
+struct Ticket { unsigned block; uint32_t epoch, thread; };
+inline std::map<const void*, std::vector<Ticket>> tickets;
+inline std::vector<uint32_t> releasers;       // of each block that is seen: the thread that took the ticket
+SIMT_FN void met(const void* p) {
+  B.cur->met = p;
+  if (B.cur->fenced) tickets[p].push_back({B.bid_linear, B.cur->fenced, B.cur->linear});
+}
+SIMT_FN void fence() {
+  if (!B.cfg.check) return;
+  InRuntime guard;
+  B.cur->fenced = B.epoch;
+  const unsigned blocks = B.grid.x * B.grid.y * B.grid.z;
+  for (auto& t : tickets[B.cur->met]) if (t.block != B.bid_linear) {
+    B.seen.resize(blocks), releasers.resize(blocks);
+    B.seen[t.block] = t.epoch, releasers[t.block] = t.thread;
+    B.seen_at = B.epoch, B.seen_by = B.cur->linear;
+  }
+}
+// Whether a ticket of another block tells this thread of what was done there before an epoch.
+SIMT_FN bool told(unsigned block, unsigned thread, uint32_t epoch) {
+  if (B.seen.empty() || !(B.seen_at < B.epoch || B.seen_by == B.cur->linear)) return false;
+  return epoch < B.seen[block] || (thread == releasers[block] && epoch == B.seen[block]);
+}
+// Whether all other blocks have taken tickets that this thread knows of.
+SIMT_FN bool told_by_all() {
+  if (B.seen.empty() || !(B.seen_at < B.epoch || B.seen_by == B.cur->linear)) return false;
+  for (unsigned b = 0; b < B.seen.size(); b++) if (b != B.bid_linear && !B.seen[b]) return false;
+  return true;
+}
+
 // Whether a barrier lies between what thread `thr` did at (epoch, warp epoch) and now.
 SIMT_FN bool ordered(uint32_t thr, uint32_t epoch, uint32_t warp_epoch) {
   uint32_t me = B.bid_linear * B.nthreads + B.cur->linear;
   if (thr == me) return true;
-  if (thr / B.nthreads != B.bid_linear) return false;
+  if (thr / B.nthreads != B.bid_linear) return told(thr / B.nthreads, thr % B.nthreads, epoch);
   if (epoch != B.epoch) return true;
   unsigned warp = thr % B.nthreads / WARP;
   return warp == B.cur->warp && warp_epoch != B.w[warp].sync_epoch;
 }
 SIMT_FN bool reads_ordered(const Cell& c, uint32_t me) {
-  if (c.readers == MANY_BLOCKS) return false;
+  if (c.readers == MANY_BLOCKS) return c.re != B.epoch && told_by_all();
+  if (c.r / B.nthreads != B.bid_linear) return told(c.r / B.nthreads, c.r % B.nthreads, c.re);
   if (c.readers == ONE_BLOCK) return c.re != B.epoch;
   if (c.readers == ONE_WARP) return ordered(c.r == me ? c.r ^ 1 : c.r, c.re, c.rwe);
   return ordered(c.r, c.re, c.rwe);
@@ -83,6 +117,7 @@ SIMT_NOSAN __attribute__((noinline)) static void access(const void* p, unsigned 
     fail("%s of %u bytes at %p runs past its %s allocation (%zu bytes, offset %zd), pc %p", verb, n, p, shared ? "shared" : "global",
          size_t(al->hi - al->lo), a - al->lo, pc);
   if (uintptr_t(a) % n && (n & (n - 1)) == 0) fail("misaligned %u-byte access at %p, pc %p", n, p, pc);
+  if (atomic && write) met(p);
   for (unsigned o = 0; o < n; o += 4) touch(al->cells[(a + o - al->lo) >> 2], a + o, write, atomic, shared, pc);
   maybe_yield();
 }

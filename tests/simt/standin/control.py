@@ -43,7 +43,8 @@ class Log:
     another library's array), "query" (a `done` that was not). Copies are counted when they are asked for.
     """
 
-    launches: Counter[str] = field(default_factory=Counter)
+    launches: Counter[str] = field(default_factory=Counter)  # those of a graph each time that it is launched
+    graphs: int = 0  # launched
     syncs: Counter[str] = field(default_factory=Counter)
     allocations: int = 0
     allocated_bytes: int = 0

@@ -125,7 +125,9 @@ class RawKernel:
         values, found = _pack(self.name, args, library.signature[self.name])
         ranges = _ranges(found)
         name, checked = self.name, control.checked
-        control.log.launches[name] += 1
+        queue = queue_for(None, getDevice())
+        if queue.captured is None:
+            control.log.launches[name] += 1
 
         def run() -> None:
             if checked:  # a kernel may touch what it was given, and no more
@@ -139,7 +141,7 @@ class RawKernel:
                 used.check_margin()
 
         blocks: list[Block] = [p.mem._block for p, _ in found]
-        queue_for(None, getDevice()).submit(run, touches=blocks)
+        queue.submit(run, touches=blocks, kernel=name)
 
 
 def _pack(name: str, args: Any, wants: list[str]) -> tuple[list[bytes], list[tuple[MemoryPointer, int]]]:

@@ -96,6 +96,8 @@ class Memory(BaseMemory):
         super().__init__(0, size, here)
         if size == 0:
             return
+        if get_current_stream()._queue.captured is not None:
+            raise RuntimeError("stand-in: memory is allocated while a stream is captured")
         pool, limit = pool_of(here), pool_of(here).limit
         most = min(limit or control.device_memory, control.device_memory)
         if control.allocation_fails() or pool.used + rounded(size) > most:
@@ -166,6 +168,8 @@ class MemoryPointer:
             return
         ptr, to = mem if isinstance(mem, int) else mem.value, self._view(size)
         source = pinned_bytes(ptr, size)
+        if source is None and queue_for(stream, self.device_id).captured is not None:
+            raise RuntimeError("stand-in: memory that is not page-locked is copied while a stream is captured")
         if source is None:
             source = pageable_bytes(ptr, size).copy()  # staged: the caller may overwrite it at once
         control.log.to_device.append(size)

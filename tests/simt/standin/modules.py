@@ -62,7 +62,7 @@ cuda = _module(
     Device=device.Device,
     **_MEMORY,
     **_take(pinned, "PinnedMemoryPointer PinnedMemoryPool alloc_pinned_memory"),
-    **_take(stream, "Stream ExternalStream Event get_current_stream get_elapsed_time"),
+    **_take(stream, "Stream ExternalStream Event Graph get_current_stream get_elapsed_time"),
 )
 cupy = _module(
     "cupy",

@@ -30,6 +30,7 @@ class Operation:
     run: Callable[[], Any]
     needs: list[Place]
     touches: tuple[Any, ...]  # the blocks of device memory it uses
+    kernel: str = ""  # the name, if it is one
 
 
 class Queue:
@@ -39,6 +40,7 @@ class Queue:
         self.device, self.ptr, self.blocking = device, ptr, blocking
         self.pending: deque[Operation] = deque()
         self.done = 0
+        self.captured: list[Operation] | None = None  # while it is captured nothing is queued
 
     @property
     def end(self) -> int:
@@ -48,9 +50,16 @@ class Queue:
         """The place after all that was submitted."""
         return Place(self, self.end)
 
-    def submit(self, run: Callable[[], Any], needs: Iterable[Place] = (), touches: Iterable[Any] = ()) -> Place:
+    def submit(
+        self, run: Callable[[], Any], needs: Iterable[Place] = (), touches: Iterable[Any] = (), kernel: str = ""
+    ) -> Place:
         """Queue an operation. The legacy default stream and the blocking streams wait for each other."""
         with _running:
+            if self.captured is not None:
+                if list(needs):
+                    raise RuntimeError("stand-in: a stream that is captured waits for nothing")
+                self.captured.append(Operation(run, [], tuple(touches), kernel))
+                return self.here()
             return self._submit(run, needs, touches)
 
     def _submit(self, run: Callable[[], Any], needs: Iterable[Place], touches: Iterable[Any]) -> Place:
@@ -63,6 +72,8 @@ class Queue:
 
     def run(self, n: int | None = None) -> None:
         """Run the first n operations (all of them), and before each one what it needs."""
+        if self.captured is not None:
+            raise RuntimeError("stand-in: a stream that is captured cannot be waited for")
         with _running:
             n = self.end if n is None else n
             while self.done < n:

@@ -80,6 +80,20 @@ class _BaseStream:
         control.log.syncs["stream"] += 1
         self._queue.run()
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self.ptr == 0:
+            raise RuntimeError("stand-in: the default stream cannot be captured")
+        self._queue.captured = []
+
+    def is_capturing(self) -> bool:
+        return self._queue.captured is not None
+
+    def end_capture(self) -> Graph:
+        captured, self._queue.captured = self._queue.captured, None
+        if captured is None:
+            raise RuntimeError("stand-in: nothing was being captured")
+        return Graph._of(captured)
+
     def record(self, event: Event | None = None) -> Event:
         event = event or Event()
         event.record(self)
@@ -129,6 +143,25 @@ class ExternalStream(_BaseStream):
 
 
 Stream.null, Stream.ptds = Stream(null=True), Stream(ptds=True)
+
+
+class Graph:
+    _operations: list[queues.Operation]
+
+    @classmethod
+    def _of(cls, operations: list[queues.Operation]) -> Graph:
+        self = cls.__new__(cls)
+        self._operations = operations
+        return self
+
+    def launch(self, stream: _BaseStream | None = None) -> None:
+        queue = (get_current_stream() if stream is None else stream)._queue
+        control.log.graphs += 1
+        for op in self._operations:
+            if any(block.freed for block in op.touches):
+                raise RuntimeError("stand-in: a graph works on memory that has been freed")
+            control.log.launches.update([op.kernel] * bool(op.kernel))
+            queue.submit(op.run, touches=op.touches)
 
 
 class Event:

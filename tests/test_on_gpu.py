@@ -1,0 +1,65 @@
+"""benchmarks/on_gpu.sh without a card: the whole run on the stand-in for CuPy, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import support
+
+from benchmarks import on_gpu, report
+from gpukmeans import verify
+from gpukmeans.backends import _launch
+from gpukmeans.bench import Case, WrongAnswerError
+
+TINY = [Case(300, 3, 5), Case(200, 20, 9, "float64")]
+PROBLEMS = [verify.Problem(100, 3, 4)]
+
+
+def test_all_is_verified_then_timed_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with support.standin_cupy():
+        found = on_gpu.run(TINY, PROBLEMS, repeat=1)
+    assert _launch.GRAPH_CLOCKS > 0
+    assert found["verified"] == 1
+    for case, tile in zip(TINY, ("assign_small<float", "assign_tiled<double"), strict=True):
+        kernels = found["kernels"][case.name]
+        verbs = {name.partition("<")[0] for name in kernels}
+        assert verbs >= {"recheck", "move_rows", "recenter", "publish_centers", "own_distance"}
+        shares = {name: row["share_of_floor"] for name, row in kernels.items() if row["share_of_floor"] is not None}
+        assert all(name.startswith(tile) for name in shares)
+        assert len(shares) == 1
+    (tmp_path / "card.json").write_text(json.dumps(found))
+    assert report.main(["--card", str(tmp_path / "card.json")]) == 0
+    shown = capsys.readouterr().out
+    for part in (*(case.name for case in TINY), "| `recenter<float>` |", "cupy, on card", "1 problems have the bits"):
+        assert part in shown
+
+
+def test_nothing_is_timed_where_a_bit_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_gpu, "kernels", lambda *args: pytest.fail("timed"))
+    wrong = [verify.Case("a problem", ("labels differ",), 0.0)]
+    monkeypatch.setattr(verify, "verify", lambda backend, problems: wrong)
+    with pytest.raises(WrongAnswerError, match="nothing was timed"):
+        on_gpu.run(TINY)
+
+
+def test_what_there_is_no_time_for_is_said() -> None:
+    with support.standin_cupy():
+        found = on_gpu.run(TINY, [], minutes=0)
+    assert found["left_out"] == [case.name for case in TINY]
+
+
+def test_it_refuses_where_there_is_no_card(tmp_path: Path) -> None:
+    if support.has_card():
+        pytest.skip("there is a card")
+    script = Path(on_gpu.__file__).with_suffix(".sh")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    command = [str(script), "--output", str(tmp_path / "x.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("Nothing to measure: ")
+    assert not (tmp_path / "x.json").exists()
