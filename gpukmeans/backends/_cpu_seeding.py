@@ -116,6 +116,11 @@ class Seeds:
         return int(same[0]) if len(same) and same[0] < len(self.counts) * TRIALS else None
 
 
+def _closest(rows: Rows) -> tuple[FloatArray, FloatArray]:
+    assert rows.closest is not None
+    return both_types(rows.closest)
+
+
 class Seeding(Backend):
     """Verbs of k-means++ over one block."""
 
@@ -128,7 +133,7 @@ class Seeding(Backend):
         n, d = X.shape
         if first or rows.seeding is None:
             rows.closest, rows.seeding = np.full(n, np.inf, dtype=X.dtype), Seeds(n, self._chunk_rows(n))
-        seeds, closest = rows.seeding, both_types(rows.closest)
+        seeds, closest = rows.seeding, _closest(rows)
         t = seeds.trial_of(center)
         if t is None:
             t = 0
@@ -155,7 +160,7 @@ class Seeding(Backend):
         """Potential of every chunk of rows; all anew only if the code is another one than before."""
         seeds, weight, scale = rows.seeding, weights_of(rows), float(code.scale[0])
         if scale != seeds.scale:
-            size, n, closest = seeds.chunk, rows.n_samples, both_types(rows.closest)
+            size, n, closest = seeds.chunk, rows.n_samples, _closest(rows)
 
             def task(worker: int, low: int, high: int) -> None:
                 _numba_seeding.seed_sums(closest, weight, low // size, -(-high // size), n, size, scale, seeds.sums)
@@ -171,7 +176,7 @@ class Seeding(Backend):
         chunks = np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1)
         found = np.empty_like(wanted)
         before = ends[chunks] - sums[chunks]
-        closest = both_types(rows.closest)
+        closest = _closest(rows)
         _numba_seeding.seed_find(
             closest, weight, rows.n_samples, size, float(scale), chunks, before, wanted, found
         )
@@ -194,7 +199,7 @@ class Seeding(Backend):
         workers = _threads.n_workers(n, d * len(trials) * TRIALS)
         gains = np.zeros((workers, len(trials) + 1, TRIALS), dtype=np.int64)  # workers share no line of the cache
         memory = [_numba_seeding.scratch() for _ in range(workers)]
-        data, closest, lanes = both_types(X), both_types(rows.closest), both_types(trials)
+        data, closest, lanes = both_types(X), _closest(rows), both_types(trials)
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_seeding.seed_trials(

@@ -176,7 +176,7 @@ def _assign(  # type: ignore[no-untyped-def]
                     label[i] = recheck(X, start + i, centers, x)
                     counts[1] += 1
         before = labels[start : start + m]  # an index that might be negative would be gathered
-        moved = 0
+        moved = np.int64(0)
         for i in range(m):
             moved += before[i] != label[i]
         counts[0] += moved

@@ -57,7 +57,8 @@ def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bo
     only: what turns Python's arguments into those of a kernel takes as long to compile as many a kernel.
     """
     options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates, **options}
-    kernel = nb.njit(no_cpython_wrapper=inner, **options)(function)
+    options["no_cpython_wrapper"] = inner
+    kernel = nb.njit(**options)(function)
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to

@@ -1,7 +1,7 @@
 """Compiled kernels beside the assignment: ranges, moments, distances to the own center, their sum, new centers.
 
-Each but `recenter` works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in the
-cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
+Each but `recenter` works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in
+the cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
 `both_types`; buffer: `buffer_size` float64.
 """
 

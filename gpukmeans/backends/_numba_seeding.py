@@ -138,7 +138,9 @@ def _seed_bounds(centers, trials, shrink, tiny, bounds, scratch):  # type: ignor
         bounds[c] = max(bounds[c] * shrink - tiny, 0.0)
 
 
-def _seed_trials(X, low, high, size, weight, closest, owner, bounds, trials, scale, listed, bits, counts, gains, scratch):  # type: ignore[no-untyped-def]
+def _seed_trials(  # type: ignore[no-untyped-def]
+    X, low, high, size, weight, closest, owner, bounds, trials, scale, listed, bits, counts, gains, scratch
+):  # fmt: skip
     """List the rows that a trial improves, and add to `gains` by how much.
 
     Parameters

@@ -186,7 +186,8 @@ def make_add_gains() -> Callable[..., None]:
         before, after, weights, n_rows, scale, gains = args
         total = cgutils.alloca_once_value(b, b.load(_at(b, gains, _const(0), integers), align=8))
         with cgutils.for_range(b, n_rows) as loop:
-            old, weight = (b.load(_at(b, base, b.mul(loop.index, _const(8)), f64), align=8) for base in (before, weights))
+            place = b.mul(loop.index, _const(8))
+            old, weight = (b.load(_at(b, base, place, f64), align=8) for base in (before, weights))
             new = b.load(_at(b, after, b.mul(loop.index, _const(TRIALS * 8)), vector), align=8)
             olds = _splat(b, old)
             nearest = b.select(b.fcmp_ordered("<", new, olds), new, olds)
