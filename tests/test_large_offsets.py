@@ -187,9 +187,12 @@ def test_sums_of_more_than_2_to_the_31_cells_make_the_last_center():
     sums[-1], weights[-1] = np.arange(d) * 10, 10
     before, after, scores = (reserved((k, d), np.float32) for _ in range(3))
     half, words, moved_sq = reserved(k, np.float32), reserved(k, np.uint64), reserved(k, np.float64)
+    heads, links = reserved(k, np.int32), reserved(k, np.int32)
     shift, norm, tally = np.zeros(d, np.float32), np.zeros(1, np.uint32), np.zeros(4, np.uint64)
     inverses = (np.ones(d), 1.0, 1.0)
-    outputs = (shift, scores, half, words, norm, moved_sq, tally, ZERO, d, d, k)
+    published = (shift, shift, scores, half, words, heads, links, norm, 0.0, 0.0, 0.0, 1, np.zeros(3, np.float32))
+    ticket, record = np.zeros(1, np.uint32), np.zeros(48, np.uint8)  # its number is the last, not its ticket
+    outputs = (*published, ticket, moved_sq, tally, 0.0, 0, record, ZERO, d, d, k)
     run_last("recenter<float>", k, 128, sums, None, weights, None, *inverses, before, after, *outputs)
     assert after[-1].tolist() == scores[-1].tolist() == list(range(d))
     assert moved_sq[-1] == (np.arange(d) ** 2).sum()

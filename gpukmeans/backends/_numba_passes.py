@@ -20,7 +20,7 @@ if VECTOR_CODE:
 else:
     from ._plain_passes import distance_rows, moment_rows, own_rows
 
-MOMENT_VALUES = 1024  # of a block of rows that is summed by columns: it stays in the first cache
+WIDENED = 1024  # values widened at a time, and summed by columns: they stay in the first cache
 LARGEST = np.finfo(np.float64).max
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
@@ -72,7 +72,7 @@ def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, su
     The first ``n_chunks LANES`` columns in vectors, for codes of at most MOST_BITS; the others one by one. low, high:
     values.
     """
-    step = max(ROWS, MOMENT_VALUES // period) * period
+    step = max(ROWS, WIDENED // period) * period
     for start in range(low, high, step):
         values = wide(X, start, min(start + step, high), buffer)
         n = values.size // period
@@ -91,7 +91,7 @@ def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-
     """Fill out[: high - low] with D to the own center."""
     n_features = centers.shape[1]
     n_chunks = n_features // LANES
-    step = max(ROWS, PIECE // n_features // ROWS * ROWS)
+    step = max(ROWS, WIDENED // n_features // ROWS * ROWS)
     for first in range(low, high, step):
         m = min(step, high - first)
         X_part = wide(X, first * n_features, (first + m) * n_features, buffer)
