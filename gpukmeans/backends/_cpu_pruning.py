@@ -104,15 +104,15 @@ class Tiles:
         drift, data = self._drift(centers), both_types(X)
         fresh, self.centers = self.centers is None, centers.copy()
         counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
+        n_floats = _numba_pruning.PRUNED_FLOATS + 2 * self.n_groups
+        memory = [scratch(X.shape[1], n_floats, _numba_pruning.PRUNED_INTS + self.n_groups) for _ in sums]
 
         def task(worker: int, low: int, high: int) -> None:
-            n_floats = _numba_pruning.PRUNED_FLOATS + 2 * self.n_groups
-            memory = scratch(X.shape[1], n_floats, _numba_pruning.PRUNED_INTS + self.n_groups)
             _numba_pruning.assign_pruned(
                 data, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
                 self.offset, fresh, labels, keep, centers, packed.shift, packed.groups, packed.half, packed.bound,
                 packed.norm, self.parts, self.center_at, self.position_of, self.group_of, self.moved_by, drift,
-                *sums[worker], counts[worker], memory,
+                *sums[worker], counts[worker], memory[worker],
             )  # fmt: skip
 
         _threads.run(task, len(self.order), len(sums), multiple=TILE)

@@ -136,12 +136,12 @@ def _dense(
     data = both_types(X)
     counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
     lines, n_scores = _numba_assign.ASSIGN_LINES, packed.half.size if packed.blocks.size else 0
+    memory = [scratch(X.shape[1], lines + n_scores, lines, tile=n_scores == 0) for _ in sums]
 
     def task(worker: int, low: int, high: int) -> None:
-        memory = scratch(X.shape[1], lines + n_scores, lines, tile=n_scores == 0)
         _numba_assign.assign(
             data, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half,
-            packed.bound, mode, *sums[worker], counts[worker], memory,
+            packed.bound, mode, *sums[worker], counts[worker], memory[worker],
         )  # fmt: skip
 
     _threads.run(task, len(X), len(sums), multiple=TILE)
