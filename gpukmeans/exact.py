@@ -36,7 +36,9 @@ CHAIN = 128
 U32 = 2.0**-24  # half a unit in the last place of float32, relative
 U64 = 2.0**-53
 
-_OVERFLOW_NORM = 2.0**55  # largest |c'| for which no product of the float32 pass can overflow
+OVERFLOW_NORM = 2.0**55
+"""Largest |c'| for which no product of the float32 pass can overflow."""
+
 _SAFE_EXPONENT = 40  # data within 2**-40 .. 2**40 is used as it is
 _MAX_EXPONENT = 1000  # 2**1000 is the largest power that we multiply by
 
@@ -164,19 +166,38 @@ class ScoreBound(NamedTuple):
     quadratic: float
 
 
-def _bound_terms(n_features: int, centers_norm: float, roundings: int, unit: float) -> dict[str, float]:
-    """Terms of :func:`score_bound`, apart, so that a test can remove each one and see a wrong label."""
+class BoundTerms(NamedTuple):
+    """What the terms of :func:`score_bound` are multiplied with: powers of |x'| and of the largest |c'|."""
+
+    chain_half_norm: float
+    chain_product: float
+    canonical_const: float
+    canonical_quadratic: float
+    tiny: float
+
+    def at(self, centers_norm: float) -> ScoreBound:
+        """The bound for centers of at most that norm."""
+        if not centers_norm <= OVERFLOW_NORM:
+            return ScoreBound(math.inf, 0.0, 0.0)
+        of_norm = (self.chain_half_norm + self.canonical_const) * centers_norm * centers_norm
+        return ScoreBound(
+            of_norm + self.tiny * (1 + centers_norm),
+            self.chain_product * centers_norm + self.tiny,
+            self.canonical_quadratic,
+        )
+
+
+def bound_terms(
+    n_features: int, *, chain: int | None = None, steps: int | None = None, unit: float = U32
+) -> BoundTerms:
+    """Terms of :func:`score_bound`, apart: for kernels that know the norm, and for a test that leaves one out."""
+    if steps is None:
+        steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
+    roundings = steps + 4
     second_order = 1.002
-    chain = 2 * roundings * unit / (1 - roundings * unit) * second_order
+    of_chain = 2 * roundings * unit / (1 - roundings * unit) * second_order
     canonical = 2 * (n_features + 3) * U64 * second_order
-    tiny = 8 * (n_features + 4) * 2.0**-126
-    return {
-        "chain_half_norm": chain * centers_norm * centers_norm / 2,
-        "chain_product": chain * centers_norm,
-        "canonical_const": canonical * centers_norm * centers_norm,
-        "canonical_quadratic": canonical,
-        "tiny": tiny,
-    }
+    return BoundTerms(of_chain / 2, of_chain, canonical, canonical, 8 * (n_features + 4) * 2.0**-126)
 
 
 def score_bound(
@@ -229,16 +250,7 @@ def score_bound(
     No constant can be shaved: with 0.7 E, adversarial rows are labelled wrongly from d = 128 on. An infinity or a
     NaN in the comparison leaves the row open, never certified, because it is written as a difference.
     """
-    if not centers_norm <= _OVERFLOW_NORM:
-        return ScoreBound(math.inf, 0.0, 0.0)
-    if steps is None:
-        steps = n_features if chain is None or n_features <= 2 * chain else chain + -(-n_features // chain)
-    terms = _bound_terms(n_features, centers_norm, steps + 4, unit)
-    return ScoreBound(
-        terms["chain_half_norm"] + terms["canonical_const"] + terms["tiny"] * (1 + centers_norm),
-        terms["chain_product"] + terms["tiny"],
-        terms["canonical_quadratic"],
-    )
+    return bound_terms(n_features, chain=chain, steps=steps, unit=unit).at(centers_norm)
 
 
 # ------------------------------------------------------------------------------------------------ scalars

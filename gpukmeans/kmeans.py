@@ -578,6 +578,8 @@ def _is_same_clustering(labels: Any, others: Any, n_clusters: int) -> bool:
 
 
 def _in_user_units(data: Prepared, record: Iteration) -> Iteration:
+    if data.scale == 0 and data.weight_scale == 0:
+        return record
     inertia = None if record.inertia is None else data.unscaled_sq(record.inertia, weighted=True)
     return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
 

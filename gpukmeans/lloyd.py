@@ -118,7 +118,9 @@ def fit_lloyd(
             partial = _relocated(backend, blocks, partial, before, encoding)
             now, pending = backend.recenter(partial, before, encoding, threshold, relocated=True)
             outcome = pending.read()
-        seconds, began = time.perf_counter() - began, time.perf_counter()
+        # iterations that were made in one call share its time
+        seconds = (time.perf_counter() - began) / (1 + len(started) if lag == 0 else 1)
+        began += seconds
         history.append(Iteration(outcome.shift_sq, outcome.n_moved, outcome.n_rechecked, seconds, inertia))
         if on_iteration is not None:
             on_iteration(len(history) - 1, history[-1])

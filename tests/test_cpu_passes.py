@@ -17,7 +17,10 @@ def plain():
 
 
 @pytest.fixture
-def fast(numba_backend):
+def fast(numba_backend, monkeypatch):
+    from gpukmeans.backends import _numba
+
+    monkeypatch.setattr(_numba, "FEW_ROWS", 0)  # whose inertia is the plain backend's
     return get_backend(numba_backend)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,15 +9,17 @@ from numpy.typing import NDArray
 
 from .. import exact
 from ..exact import Float64Array, FloatArray
-from . import _numba_assign
+from . import _numba_centers
 from ._layout import BLOCKS, GROUPS, LANES
 
 
 class Packed(NamedTuple):
-    """Centers as float32, minus a shift, with the bound of their scores.
+    """Centers as float32, minus a shift, with the bound of their scores: memory that `pack` fills.
 
     Attributes
     ----------
+    order : ndarray of int32, shape (n_clusters,)
+        Center of each place.
     shift : tuple of ndarrays, shape (max(n_features, LANES),)
         As float32 and as float64, see `both_types`.
     groups : ndarray of float32, shape (n_groups, n_features, width)
@@ -27,56 +28,66 @@ class Packed(NamedTuple):
         For features in the lanes.
     half : ndarray of float32
         Half the squared norm of each center; infinite for padding and for all but the first of equal centers.
-    bound : ndarray of float32, shape (3,)
-        `exact.score_bound`, rounded up.
-    norm : float32
-        At least the norm of every center.
-    n_equal : int
-        Centers that equal one before.
+    bound : ndarray of float32, shape (4,)
+        `exact.score_bound`, rounded up, and an upper bound of the norm of every center.
+    work : ndarray of float64
+        Scratch of `prepare` and `recenter`.
+    terms : tuple of float
+        `exact.bound_terms`.
     """
 
+    order: NDArray[np.int32]
     shift: tuple[FloatArray, FloatArray]
     groups: NDArray[np.float32]
     blocks: NDArray[np.float32]
     half: NDArray[np.float32]
     bound: NDArray[np.float32]
-    norm: np.float32
-    n_equal: int
+    work: Float64Array
+    terms: exact.BoundTerms
+
+    def pack(self, centers: Float64Array, precision: str) -> int:
+        """Lay these centers out; returns how many equal one before."""
+        return int(_numba_centers.prepare(centers, *self, precision == "exact"))
 
 
-def pack(centers: Float64Array, dtype: np.dtype[Any], precision: str) -> Packed:
-    """Pack the centers for a dense pass over rows of the given dtype, in the form that `features_in_lanes` chooses."""
-    k, d = centers.shape
+def packed_for(n_clusters: int, n_features: int, dtype: np.dtype[Any]) -> Packed:
+    """Memory for a dense pass over rows of the given dtype, in the form that `features_in_lanes` chooses."""
+    k, d = n_clusters, n_features
     if not features_in_lanes(d, k):
-        return pack_groups(centers, np.arange(k, dtype=np.int32), best_width(k, GROUPS), k, dtype, precision)
-    shift = _shift(centers, dtype)
+        return packed_groups(np.arange(k, dtype=np.int32), d, best_width(k, GROUPS), k, dtype)
     width = best_width(k, BLOCKS)
     n_blocks, n_chunks = -(-k // width), -(-d // LANES)
-    half = np.full(n_blocks * width, np.inf, dtype=np.float32)
-    norm, n_equal = _half_norms(centers, shift, half)
     blocks = np.zeros((n_blocks, n_chunks, width, LANES), dtype=np.float32)
-    _numba_assign.pack_blocks(centers, shift.astype(np.float64), blocks)
     # one lane, the tree over the lanes, the half norm
-    bound = exact.score_bound(d, norm, steps=n_chunks + LANES.bit_length())
-    none = np.zeros((0, 0, 0), dtype=np.float32)
-    return Packed(both_types(shift), none, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+    terms = exact.bound_terms(d, steps=n_chunks + LANES.bit_length())
+    groups = np.empty((0, 0, 0), dtype=np.float32)
+    return _memory(np.arange(k, dtype=np.int32), d, groups, blocks, n_blocks * width, dtype, terms)
 
 
-def pack_groups(
-    centers: Float64Array, order: NDArray[np.int32], width: int, multiple: int, dtype: np.dtype[Any], precision: str
+def packed_groups(
+    order: NDArray[np.int32], n_features: int, width: int, multiple: int, dtype: np.dtype[Any]
 ) -> Packed:
-    """Pack the centers in the given order, `width` side by side, padded to a multiple of `multiple` centers."""
-    k, d = centers.shape
-    shift = _shift(centers, dtype)
-    n_groups = -(-(-(-k // multiple) * multiple) // width)
-    half = np.full(n_groups * width, np.inf, dtype=np.float32)
-    norm, n_equal = _half_norms(centers, shift, half)
-    half[:k] = half[order]
-    groups = np.zeros((n_groups, d, width), dtype=np.float32)
-    _numba_assign.pack_groups(centers, order, shift.astype(np.float64), groups)
-    bound = exact.score_bound(d, norm, chain=exact.CHAIN)
-    blocks = np.zeros((0, 0, 0, 0), dtype=np.float32)
-    return Packed(both_types(shift), groups, blocks, half, _rounded(bound, precision), _up(norm), n_equal)
+    """Memory for centers in the given order, `width` side by side, padded to a multiple of `multiple` centers."""
+    n_groups = -(-(-(-len(order) // multiple) * multiple) // width)
+    groups = np.zeros((n_groups, n_features, width), dtype=np.float32)
+    terms = exact.bound_terms(n_features, chain=exact.CHAIN)
+    blocks = np.empty((0, 0, 0, 0), dtype=np.float32)
+    return _memory(order, n_features, groups, blocks, n_groups * width, dtype, terms)
+
+
+def _memory(
+    order: NDArray[np.int32],
+    n_features: int,
+    groups: NDArray[np.float32],
+    blocks: NDArray[np.float32],
+    n_places: int,
+    dtype: np.dtype[Any],
+    terms: exact.BoundTerms,
+) -> Packed:
+    half = np.full(n_places, np.inf, dtype=np.float32)
+    shift = both_types(np.zeros(max(n_features, LANES), dtype=dtype))
+    work = np.empty(3 * len(order) + n_features)
+    return Packed(order, shift, groups, blocks, half, np.empty(4, dtype=np.float32), work, terms)
 
 
 def both_types(array: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -93,33 +104,3 @@ def features_in_lanes(n_features: int, n_clusters: int) -> bool:
 def best_width(n_clusters: int, widths: tuple[int, ...]) -> int:
     """Centers side by side in registers: what wastes the least on padding."""
     return min(widths, key=lambda width: -(-n_clusters // width) * width * (1 + 0.005 * (6 - width)))
-
-
-def _shift(centers: Float64Array, dtype: np.dtype[Any]) -> FloatArray:
-    # any shift gives the same labels; this one keeps the scores small
-    shift = np.zeros(max(centers.shape[1], LANES), dtype=dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        shift[: centers.shape[1]] = centers.mean(axis=0)
-    return shift
-
-
-def _half_norms(centers: Float64Array, shift: FloatArray, half: NDArray[np.float32]) -> tuple[float, int]:
-    """Fill `half`; returns an upper bound of the largest |c'|, and how many centers equal one before."""
-    norms = np.empty(len(centers))
-    _numba_assign.squared_norms(centers, shift.astype(np.float64), norms)
-    with np.errstate(over="ignore"):
-        half[: len(centers)] = 0.5 * norms
-    n_equal = _numba_assign.drop_equal(centers, norms, np.argsort(norms, kind="stable"), half)
-    return math.sqrt(norms.max()) * (1.0 + (centers.shape[1] + 8) * 2.0**-53), n_equal
-
-
-def _rounded(bound: exact.ScoreBound, precision: str) -> NDArray[np.float32]:
-    if precision != "exact":
-        return np.array([-np.inf, 0, 0], dtype=np.float32)  # every row passes
-    with np.errstate(over="ignore"):
-        return np.nextafter(np.array(bound, dtype=np.float32), np.float32(np.inf))
-
-
-def _up(norm: float) -> np.float32:
-    with np.errstate(over="ignore"):
-        return np.float32(np.nextafter(np.float32(norm), np.float32(np.inf)))

@@ -1,25 +1,36 @@
-"""The iterations of the CPU backend: assign, and keep the sums."""
+"""The iterations of the CPU backend: assign, keep the sums, new centers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..exact import Encoding, Float64Array, Int64Array
-from . import _numba_assign, _threads
-from ._cpu_centers import Packed, both_types, pack, pack_groups
+from ..exact import Encoding, Float64Array, FloatArray, Int64Array
+from . import _numba_assign, _numba_centers, _threads
+from ._cpu_centers import Packed, both_types, packed_for, packed_groups
 from ._cpu_pruning import PACKED, Pruning, Tiles
 from ._layout import TILE
-from ._numba_assign import LABELS, MOVED, REBUILD
-from ._numba_compiler import NO_WEIGHT, weights_of
-from ._scratch import scratch
-from .base import Backend, Partial, Rows
+from ._numba_assign import ASSIGN_LINES, LABELS, MOVED, PASS, REBUILD, REBUILD_SHARE, SIZE, TEAM_SIZE
+from ._numba_compiler import NO_WEIGHT, weights_of, writable
+from ._scratch import Scratch, scratch
+from ._tiles import VECTOR_CODE
+from .base import Backend, Outcome, Partial, Rows, Started, State
 
-REBUILD_SHARE = 0.5  # sums are added up afresh when more rows than this moved: one addition a row instead of two
+LONGEST_LOOP = 1 << 32
+"""Multiply-adds (some tens of milliseconds) of the iterations that are made in one call."""
+MOST_AT_ONCE = 64
+"""Such iterations."""
+LONGEST_PASS = 1 << 34
+"""Multiply-adds that are made in one call: Python sees Ctrl-C after it."""
+RANGES = 16
+"""Of rows, for each worker: small enough for a worker that loses its core for a moment."""
 
-_MATRIX, _VECTOR = np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64)
-_NO_SUMS = (NO_WEIGHT, NO_WEIGHT, 0.0, 0.0, False, _MATRIX, _MATRIX, _VECTOR, _VECTOR)
+_CUBE, _MATRIX, _VECTOR = (np.empty((0,) * n, dtype=np.int64) for n in (3, 2, 1))
+_NO_SCALES = (NO_WEIGHT, NO_WEIGHT, 0.0, 0.0, False)
+_NO_SUMS = (*_NO_SCALES, _MATRIX, _MATRIX, _VECTOR, _VECTOR)
+_NO_LOOP = (0, 0.0, 0.0, (NO_WEIGHT, 0.0, 0.0), np.empty((0, 6)))
 
 
 class _Running:
@@ -30,42 +41,50 @@ class _Running:
 
     def __init__(self, rows: Rows, n_clusters: int, encoding: Encoding, n_workers: int) -> None:
         n_features = rows.data.shape[1]
-        self.encoding, self.weight = encoding, weights_of(rows)
-        self.shape = (n_clusters, n_features)
-        self.low_shape = self.shape if encoding.two_limbs else (n_clusters, 0)
-        self.parts: list[tuple[Int64Array, Int64Array, Int64Array, Int64Array]] = []
-        self.moved_share = 1.0
+        self.two_limbs = encoding.two_limbs
+        scales = encoding.features.scale, float(encoding.weights.scale[0]), encoding.features.low_scale
+        self.scales = (weights_of(rows), *scales, encoding.two_limbs)
+        self.decode = decode_of(encoding)
+        # workers share no line of the cache
+        n, k = n_clusters + -(-8 // n_features), n_clusters + 8
+        shapes = (n, n_features), (n, n_features if encoding.two_limbs else 0), (k,), (k,)
+        self.sums = [np.zeros((n_workers, *shape), dtype=np.int64) for shape in shapes]
+        self.n_clusters = n_clusters
+        self.moved_share = -1.0  # no pass yet
+        self.packed = packed_for(n_clusters, n_features, rows.data.dtype)
+        self.scratch = [_scratch_for(self.packed) for _ in range(n_workers)]
         in_memory = isinstance(rows.data, np.ndarray)  # the rows of a sparse block are not
         self.pruning = Pruning(rows.n_samples if in_memory else 0, n_features, n_clusters, n_workers)
 
-    def arguments(self, n_workers: int) -> list[tuple[Any, ...]]:
-        """For each worker what the kernels need to add rows up."""
-        k = self.shape[0]
-        while len(self.parts) < n_workers:
-            shapes = (self.shape, self.low_shape, (k,), (k,))
-            sums, sums_low, weights, weights_low = (np.zeros(shape, dtype=np.int64) for shape in shapes)
-            self.parts.append((sums, sums_low, weights, weights_low))
-        code = self.encoding
-        first = (
-            self.weight,
-            code.features.scale,
-            float(code.weights.scale[0]),
-            code.features.low_scale,
-            code.two_limbs,
-        )
-        return [(*first, *part) for part in self.parts[:n_workers]]
+    def of_worker(self, worker: int) -> tuple[Any, ...]:
+        """What a kernel needs to add rows up."""
+        return (*self.scales, *(array[worker] for array in self.sums))
 
     def clear(self) -> None:
-        for part in self.parts:
-            for array in part:
-                array.fill(0)
+        for array in self.sums:
+            array.fill(0)
 
     def total(self, index: int) -> Int64Array:
         # a worker's share alone may wrap around; the total cannot, and integer addition brings it back
-        result = self.parts[0][index].copy()
-        for part in self.parts[1:]:
-            result += part[index]
+        result: Int64Array = self.sums[index].sum(axis=0)[: self.n_clusters]
         return result
+
+    def partial(self, rows: Rows, moved: int, rechecked: int) -> Partial:
+        """The sums as they are now."""
+        return Partial(
+            self.total(0),
+            self.total(1) if self.two_limbs else None,
+            self.total(2),
+            self.total(3) if rows.sample_weight is not None else None,
+            moved,
+            rechecked,
+        )
+
+
+def decode_of(encoding: Encoding) -> tuple[Float64Array, float, float]:
+    """What the kernels multiply sums of codes with: 2**-e of each feature, 2**-bits, 2**-e of the weights."""
+    code = encoding.features
+    return np.ldexp(1.0, -code.exponents), 1 / code.low_scale, float(1 / encoding.weights.scale[0])
 
 
 class Steps(Backend):
@@ -75,37 +94,84 @@ class Steps(Backend):
         return self._renew(rows, centers, rows.running, LABELS)[1]
 
     def step(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> Partial:
-        running = rows.running
-        if running is None:
-            n_workers = _threads.n_workers(rows.n_samples, _cost(centers))
-            running = rows.running = _Running(rows, len(centers), encoding, n_workers)
-        is_first = not running.parts
-        mode = REBUILD if running.moved_share > REBUILD_SHARE else MOVED
+        running = self._running(rows, centers, encoding)
+        is_first = running.moved_share < 0
+        mode = REBUILD if is_first or running.moved_share > REBUILD_SHARE else MOVED
         moved, rechecked = self._renew(rows, centers, running, mode)
         # all rows "move" in the first pass; that says nothing of the second
         running.moved_share = 0.0 if is_first else moved / rows.n_samples
-        return Partial(
-            running.total(0),
-            running.total(1) if encoding.two_limbs else None,
-            running.total(2),
-            running.total(3) if rows.sample_weight is not None else None,
-            moved,
-            rechecked,
+        return running.partial(rows, moved, rechecked)
+
+    def recenter(
+        self, partial: Partial, centers: Float64Array, encoding: Encoding, threshold: float, *, relocated: bool = False
+    ) -> tuple[Float64Array, Outcome]:
+        k = len(centers)
+        after = np.empty_like(centers)
+        n_empty, shift_sq, changed = _numba_centers.recenter(
+            partial.sums,
+            _MATRIX if partial.sums_low is None else partial.sums_low,
+            partial.weights,
+            _VECTOR if partial.weights_low is None else partial.weights_low,
+            decode_of(encoding),
+            not encoding.two_limbs,
+            relocated,
+            centers,
+            after,
+            np.empty(3 * k),
         )
+        n_moved, n_rechecked = partial.n_moved, partial.n_rechecked
+        if n_empty and not relocated:
+            return centers, Outcome(State.EMPTY, 0.0, n_moved, n_rechecked, n_empty, False)
+        state = State.STRICT if n_moved == 0 else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
+        return after, Outcome(state, shift_sq, n_moved, n_rechecked, n_empty, changed)
+
+    def iterate(
+        self, blocks: Sequence[Rows], centers: Float64Array, encoding: Encoding, threshold: float, most: int
+    ) -> list[Started]:
+        rows = blocks[0]
+        operations = rows.n_samples * centers.size
+        at_once = min(most, MOST_AT_ONCE, LONGEST_LOOP // max(1, operations))
+        running = self._running(rows, centers, encoding)
+        # where pruning could pay, a pass takes so long that Python between two of them costs nothing
+        alone = len(blocks) == 1 and isinstance(rows.data, np.ndarray) and not running.pruning.is_worth_it
+        if at_once < 2 or not alone:
+            return super().iterate(blocks, centers, encoding, threshold, most)
+        pair, records = np.empty((2, *centers.shape)), np.empty((at_once, 6))
+        pair[0] = centers
+        loop = (at_once, running.moved_share, threshold, running.decode, records)
+        n, counts = self._together(
+            rows.data, rows, 0, rows.n_samples, pair, running.packed, REBUILD, running, running.scratch, loop
+        )
+        is_first = running.moved_share < 0 and n == 1
+        running.moved_share = 0.0 if is_first else int(counts[0, 0]) / rows.n_samples
+        before, after = (pair[i % 2].copy() for i in (n - 1, n))
+        started = []
+        for state, shift_sq, moved, rechecked, n_empty, changed in records[:n].tolist():
+            outcome = Outcome(State(int(state)), shift_sq, int(moved), int(rechecked), int(n_empty), bool(changed))
+            # only after the last of them does the loop look at sums and centers
+            partial = running.partial(rows, int(moved), int(rechecked)) if n_empty else None
+            started.append(Started(partial, before, before if n_empty else after, outcome))
+        return started
+
+    def _running(self, rows: Rows, centers: Float64Array, encoding: Encoding) -> _Running:
+        if rows.running is None:
+            rows.running = _Running(rows, len(centers), encoding, _n_workers(rows.n_samples, centers))
+        running: _Running = rows.running
+        return running
 
     def _renew(self, rows: Rows, centers: Float64Array, running: _Running | None, mode: int) -> tuple[int, int]:
         """Renew the labels, and the sums as `mode` says; returns how many rows moved and were rechecked."""
-        X = rows.dense()
-        n_workers = _threads.n_workers(len(X), _cost(centers))
-        sums = [_NO_SUMS] * n_workers if running is None or mode == LABELS else running.arguments(n_workers)
+        X, centers = rows.dense(), writable(centers)
         if running is None:
-            moved, rechecked = _dense(X, rows, centers, pack(centers, X.dtype, self.precision), mode, sums)
-            return moved, rechecked
+            packed = packed_for(len(centers), X.shape[1], X.dtype)
+            memory = [_scratch_for(packed) for _ in range(_n_workers(len(X), centers))]
+            return self._dense(X, rows, centers, packed, mode, None, memory)
+        sums = [_NO_SUMS if mode == LABELS else running.of_worker(w) for w in range(len(running.scratch))]
 
         def in_tiles(tiles: Tiles, *, keep: bool = False) -> Int64Array | None:
-            packed = pack_groups(centers, tiles.center_at, PACKED, tiles.width, X.dtype, self.precision)
+            packed = packed_groups(tiles.center_at, X.shape[1], PACKED, tiles.width, X.dtype)
             # of equal centers all but the first are left out of the scores, which is no bound for where they go
-            if packed.n_equal or not np.isfinite(packed.bound[0]):
+            if packed.pack(centers, self.precision) or not np.isfinite(packed.bound[0]):
                 return None
             return tiles.assign(X, rows.labels, centers, packed, sums, keep=keep)
 
@@ -116,12 +182,74 @@ class Steps(Backend):
             pruning.forget()
             if mode == REBUILD:
                 running.clear()
-            moved, rechecked = _dense(X, rows, centers, pack(centers, X.dtype, self.precision), mode, sums)
+            moved, rechecked = self._dense(X, rows, centers, running.packed, mode, running, running.scratch)
         else:
             moved, rechecked = int(counts[0]), int(counts[1])
         if mode != LABELS:
             pruning.after(rows, centers, moved / len(X), counts, in_tiles)
         return moved, rechecked
+
+    def _dense(
+        self,
+        X: FloatArray,
+        rows: Rows,
+        centers: Float64Array,
+        packed: Packed,
+        mode: int,
+        running: _Running | None,
+        memory: list[Scratch],
+    ) -> tuple[int, int]:
+        """Compare every row with every center."""
+        packed.pack(centers, self.precision)
+        moved = rechecked = 0
+        size = max(TILE, LONGEST_PASS // centers.size)
+        for low in range(0, len(X), size):
+            high = min(low + size, len(X))
+            _, counts = self._together(X, rows, low, high, centers[None], packed, mode, running, memory, _NO_LOOP)
+            moved, rechecked = moved + int(counts[:, 0].sum()), rechecked + int(counts[:, 1].sum())
+        return moved, rechecked
+
+    def _together(
+        self,
+        X: FloatArray,
+        rows: Rows,
+        low: int,
+        high: int,
+        centers: Float64Array,
+        packed: Packed,
+        mode: int,
+        running: _Running | None,
+        memory: list[Scratch],
+        loop: tuple[Any, ...],
+    ) -> tuple[int, Int64Array]:
+        """Call `_numba_assign.iterate` in as many threads as there is memory for; its result, and their counts."""
+        n_workers = len(memory)
+        counts = np.zeros((n_workers, 16), dtype=np.int64)  # a cache line apart
+        sums = (*_NO_SCALES, _CUBE, _CUBE, _MATRIX, _MATRIX) if running is None else (*running.scales, *running.sums)
+        team = np.zeros(TEAM_SIZE, dtype=np.int64)
+        n_tiles = -(-(high - low) // TILE)
+        team[SIZE] = max(1, n_tiles // (n_workers * RANGES)) * TILE
+        data, is_exact = both_types(X), self.precision == "exact"
+        done = [0] * n_workers
+
+        def work(worker: int) -> None:
+            done[worker] = _numba_assign.iterate(
+                data, low, high, rows.labels, centers, *packed, is_exact, mode, *sums, counts, memory[worker],
+                *loop, team, worker,
+            )  # fmt: skip
+
+        def stop() -> None:
+            team[PASS] = -1
+
+        _threads.together(work, n_workers, stop)
+        return done[0], counts
+
+
+def _n_workers(n_samples: int, centers: Float64Array) -> int:
+    """Threads for a pass: to add up the sums of n of them takes n times as long as to find the new centers."""
+    if not VECTOR_CODE:  # nor atomic instructions
+        return 1
+    return min(_threads.n_workers(n_samples, _cost(centers)), 1 + int((n_samples / 32) ** 0.5))
 
 
 def _cost(centers: Float64Array) -> int:
@@ -129,20 +257,8 @@ def _cost(centers: Float64Array) -> int:
     return int(centers.shape[1]) * (1 + len(centers) // 16)
 
 
-def _dense(
-    X: Any, rows: Rows, centers: Float64Array, packed: Packed, mode: int, sums: list[tuple[Any, ...]]
-) -> tuple[int, int]:
-    """Compare every row with every center."""
-    data = both_types(X)
-    counts = np.zeros((len(sums), 16), dtype=np.int64)  # a cache line apart
-    lines, n_scores = _numba_assign.ASSIGN_LINES, packed.half.size if packed.blocks.size else 0
-    memory = [scratch(X.shape[1], lines + n_scores, lines, tile=n_scores == 0) for _ in sums]
-
-    def task(worker: int, low: int, high: int) -> None:
-        _numba_assign.assign(
-            data, low, high, rows.labels, centers, packed.shift, packed.groups, packed.blocks, packed.half,
-            packed.bound, mode, *sums[worker], counts[worker], memory[worker],
-        )  # fmt: skip
-
-    _threads.run(task, len(X), len(sums), multiple=TILE)
-    return int(counts[:, 0].sum()), int(counts[:, 1].sum())
+def _scratch_for(packed: Packed) -> Scratch:
+    """Of a worker, for a dense pass over these centers."""
+    n_scores = packed.half.size if packed.blocks.size else 0
+    n_features = packed.work.size - 3 * len(packed.order)
+    return scratch(n_features, ASSIGN_LINES + n_scores, ASSIGN_LINES, tile=n_scores == 0)

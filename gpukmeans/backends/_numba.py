@@ -9,43 +9,24 @@ from typing import Any
 import numpy as np
 
 from .. import exact
-from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
+from ..exact import FixedPoint, Float64Array, FloatArray, Int64Array, Moments
 from . import _numba_passes, _threads
 from ._cpu_centers import both_types
 from ._cpu_steps import Steps
 from ._layout import LANES64 as LANES
 from ._layout import MOST_BITS, ROWS
-from ._numba_compiler import NO_WEIGHT, weights_of
+from ._numba_compiler import NO_WEIGHT, weights_of, writable
 from ._tiles import VECTOR_CODE
-from .base import Outcome, Partial, Rows, State, Summary
+from .base import Rows, Summary
 
 if VECTOR_CODE:
     from ._cpu_seeding import Seeding
 else:
     from ._numpy import NumpyBackend as Seeding  # type: ignore[assignment]
 
-NO_SUMS = np.empty((0, 0), dtype=np.int64)
+FEW_ROWS = 1 << 13  # whose distances are kept and summed by NumPy sooner than kernels are called twice
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
 SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
-
-
-class _Writable:
-    """The memory of a read-only array as a writable one: Numba would compile every kernel again for the other type.
-
-    The kernels do not write to it.
-    """
-
-    def __init__(self, array: FloatArray) -> None:
-        self.owner = array
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
-
-
-def _writable(array: Any) -> Any:
-    if isinstance(array, np.ndarray) and not array.flags.writeable:
-        return np.asarray(_Writable(array))
-    return array
 
 
 def _flat(X: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -62,7 +43,7 @@ class NumbaBackend(Steps, Seeding):
     name = "numba"
 
     def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
-        return super().rows(_writable(data), _writable(sample_weight), start)
+        return super().rows(writable(data), writable(sample_weight), start)
 
     # ---- before the loop
     def summary(self, rows: Rows) -> Summary:
@@ -127,32 +108,6 @@ class NumbaBackend(Steps, Seeding):
         _threads.run(task, n, workers)
         return first.reshape(-1, d).sum(axis=0), second.reshape(-1, d).sum(axis=0)
 
-    # ---- the loop
-    def recenter(
-        self, partial: Partial, centers: Float64Array, encoding: Encoding, threshold: float, *, relocated: bool = False
-    ) -> tuple[Float64Array, Outcome]:
-        weights = exact.cluster_weights(encoding, partial.weights, partial.weights_low)
-        n_empty = len(weights) - int(np.count_nonzero(weights))
-        n_moved, n_rechecked = partial.n_moved, partial.n_rechecked
-        if n_empty and not relocated:
-            return centers, Outcome(State.EMPTY, 0.0, n_moved, n_rechecked, n_empty, False)
-        features = encoding.features
-        after = np.empty_like(centers)
-        shift_sq, changed = _numba_passes.recenter(
-            partial.sums,
-            NO_SUMS if partial.sums_low is None else partial.sums_low,
-            weights,
-            int(weights.argmax()),
-            1 / features.low_scale,
-            np.ldexp(1.0, -features.exponents),
-            not encoding.two_limbs,
-            centers,
-            after,
-            np.empty(1 << (len(centers) - 1).bit_length()),
-        )
-        state = State.STRICT if n_moved == 0 else State.WITHIN_TOL if shift_sq <= threshold else State.GO_ON
-        return after, Outcome(state, shift_sq, n_moved, n_rechecked, n_empty, changed)
-
     # ---- after the loop
     def own_sqdist(self, rows: Rows, centers: Float64Array) -> float:
         X = rows.dense()
@@ -177,6 +132,8 @@ class NumbaBackend(Steps, Seeding):
         the guess and that of twice as much. If the largest ``w D`` turns out to need another one, it is known by then.
         """
         n_samples = sum(rows.n_samples for rows in blocks)
+        if n_samples <= FEW_ROWS:
+            return super().total_inertia(blocks, centers)
         guess = self._sampled_peak(blocks[0], centers)
         while True:
             codes = [FixedPoint.for_peaks(peak, n_samples) for peak in (guess, 2 * guess)]

@@ -1,140 +1,40 @@
-"""Compiled kernels of the assignment: the fast pass, its certificate, the recheck, and the rows that moved.
-
-The one place where the order of adding is left to the compiler (`_any_order`) only chooses candidates, with a margin.
-"""
+"""Compiled kernels of the iterations: the fast pass, its certificate, the recheck, the rows that moved, new centers."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._layout import LANES, TILE
+from ._layout import TILE
+from ._numba_centers import prepare, recenter
 from ._numba_compiler import compiled
-from ._tiles import load_tile, score_blocks, score_groups
+from ._numba_distance import recheck
+from ._tiles import VECTOR_CODE, load_tile, score_blocks, score_groups
+
+if VECTOR_CODE:
+    from ._atomic import fetch_add, pause, read, write
+else:
+    from ._plain_atomic import fetch_add, pause, read, write
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
+
+REBUILD_SHARE = 0.5
+"""Sums are added up afresh when more of the rows than this moved: one addition a row instead of two."""
+
+GO_ON, STRICT, WITHIN_TOL, EMPTY = 0.0, 1.0, 2.0, 3.0
+"""`base.State`."""
+
+PASS, NEXT, INSIDE, MODE, SIZE = 0, 8, 16, 24, 32
+"""Of a team: 2 i + 1 while pass i is open, negative at the end; next row; workers in the pass; what it does with the
+sums; rows of a range. Each in a line of the cache of its own."""
+
+TEAM_SIZE = 40
+"""Numbers of a team."""
 
 ASSIGN_LINES = 3
 """Lines of scratch memory that `assign` needs of each kind."""
 
 
-# ------------------------------------------------------------------------------------------------ centers
-def _squared_norms(centers, shift, norms):  # type: ignore[no-untyped-def]
-    """Fill `norms` with |c'|^2."""
-    n_clusters, n_features = centers.shape
-    for k in range(n_clusters):
-        total = 0.0
-        for j in range(n_features):
-            c = centers[k, j] - shift[j]
-            total += c * c
-        norms[k] = total
-
-
-def _drop_equal(centers, norms, order, half):  # type: ignore[no-untyped-def]
-    """Make `half` infinite for all but the first of equal centers; returns how many that are.
-
-    The label is the first one's anyway, and a row between two equal centers could never be certified. order: of the
-    norms, stable, so that equal ones stay in the order of their index.
-    """
-    n_equal = 0
-    for a in range(order.size):
-        k = order[a]
-        b = a - 1
-        while b >= 0 and norms[order[b]] == norms[k]:
-            same = True
-            for j in range(centers.shape[1]):
-                if centers[order[b], j] != centers[k, j]:
-                    same = False
-                    break
-            if same:
-                half[k] = np.inf
-                n_equal += 1
-                break
-            b -= 1
-    return n_equal
-
-
-def _pack_groups(centers, order, shift, packed):  # type: ignore[no-untyped-def]
-    """Fill `packed` (n_groups, n_features, width) with -c' of the centers in the given order, for the score kernels."""
-    width = packed.shape[2]
-    for p in range(order.size):
-        for j in range(centers.shape[1]):
-            packed[p // width, j, p % width] = -np.float32(centers[order[p], j] - shift[j])
-
-
-def _pack_blocks(centers, shift, packed):  # type: ignore[no-untyped-def]
-    """Fill `packed` (n_blocks, n_chunks, width, LANES) with -c', for the dot kernels."""
-    n_clusters, n_features = centers.shape
-    n_chunks, width = packed.shape[1:3]
-    overlap = n_chunks * LANES - n_features  # lanes of the last chunk whose features are in the chunk before
-    for k in range(n_clusters):
-        for j in range(n_features):
-            lane = j if j < (n_chunks - 1) * LANES else j + overlap
-            packed[k // width, lane // LANES, k % width, lane % LANES] = -np.float32(centers[k, j] - shift[j])
-
-
-# ------------------------------------------------------------------------------------------------ canonical
-def _distance(x, c):  # type: ignore[no-untyped-def]
-    """Canonical D: features in order, each operation rounded."""
-    total = 0.0
-    for j in range(x.size):
-        t = np.float64(x[j]) - c[j]
-        total += t * t
-    return total
-
-
-def _any_order(x, c):  # type: ignore[no-untyped-def]
-    """D with the additions in any order: within (d + 3) 2**-53 of it, all terms being positive."""
-    total = 0.0
-    for j in range(x.size):
-        t = np.float64(x[j]) - c[j]
-        total += t * t
-    return total
-
-
-distance = compiled(_distance, inner=True)
-any_order = compiled(_any_order, fastmath={"reassoc", "contract", "nsz"}, inner=True)
-
-
-def _recheck(X, row, centers, x):  # type: ignore[no-untyped-def]
-    """Canonical label of one row. Canonical D, a slow chain of additions, only where rounding could decide.
-
-    x: scratch for the row in float64.
-    """
-    n_clusters, n_features = centers.shape
-    for j in range(n_features):
-        x[j] = X[1][row, j] if X[1].size else np.float64(X[0][row, j])
-    margin = 1.0 + 8.0 * (n_features + 4) * 2.0**-53
-    closest = np.inf
-    label = 0
-    rivals = 0
-    for k in range(n_clusters):
-        sq = any_order(x, centers[k])
-        if sq * margin < closest:
-            closest = sq
-            label = k
-            rivals = 0
-        elif sq <= closest * margin:
-            rivals += 1
-            closest = min(closest, sq)
-    if rivals == 0 and closest < np.inf:
-        return label
-    limit = closest * margin
-    best = np.inf
-    label = 0
-    for k in range(n_clusters):
-        if any_order(x, centers[k]) <= limit:
-            sq = distance(x, centers[k])
-            if sq < best:
-                best = sq
-                label = k
-    return label
-
-
-recheck = compiled(_recheck, inner=True)
-
-
-# ------------------------------------------------------------------------------------------------ assign
 def _assign(  # type: ignore[no-untyped-def]
     X, low, high, labels, centers, shift, groups, blocks, half, bound, mode,
     weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
@@ -243,9 +143,121 @@ def _move_rows(  # type: ignore[no-untyped-def]
                 sums[b, j] += np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
 
 
+def _iterate(  # type: ignore[no-untyped-def]
+    X, low, high, labels, centers, order, shift, groups, blocks, half, bound, work, terms, certify, mode,
+    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
+    n_iterations, share, threshold, decode, records, team, worker,
+):  # fmt: skip
+    """One pass over rows low..high as `assign` does it, for ``centers[0]``, or whole iterations until the loop ends.
+
+    With ``n_iterations = 0`` the pass alone. Else low..high are all rows, `centers` (2, n_clusters, n_features) takes
+    the new centers in turn, and each iteration writes (state, shift_sq, moved, rechecked, empty, changed) to a line of
+    `records`. share: of the rows that moved in the iteration before, negative in the first. The others are those of
+    `prepare`, `assign` and `recenter`; sums, sums_low, weights, weights_low, counts: an array a worker. Returns how
+    many iterations were made.
+
+    Worker 0 leads, and never waits for a worker that has not begun: the others join a pass that is open, take ranges of
+    rows from it, and wait for the next one until team[PASS] is negative. They wait without sleeping: to wake a thread
+    takes as long as a pass over 10000 rows.
+    """
+    n_clusters, n_features = centers.shape[1:]
+    relocated = np.bool_(False)  # for a literal `recenter` would be compiled once more
+    number = 0
+    joined = np.int64(0)
+    while True:
+        if worker == 0:
+            if n_iterations > 0:
+                prepare(centers[number % 2], order, shift, groups, blocks, half, bound, work, terms, certify)
+                mode = MOVED
+                if share < 0 or share > REBUILD_SHARE:
+                    mode = REBUILD
+                    for w in range(sums.shape[0]):
+                        for k in range(n_clusters):
+                            weights[w, k] = 0
+                            for j in range(n_features):
+                                sums[w, k, j] = 0
+                            for j in range(sums_low.shape[2]):
+                                sums_low[w, k, j] = 0
+                        for k in range(n_clusters if weight.size else 0):
+                            weights_low[w, k] = 0
+                for w in range(sums.shape[0]):
+                    counts[w, 0] = 0
+                    counts[w, 1] = 0
+            team[MODE] = mode
+            write(team, NEXT, low)
+            write(team, PASS, 2 * number + 1)
+        else:
+            opened = read(team, PASS)
+            while opened == joined or opened % 2 == 0:
+                pause()
+                opened = read(team, PASS)
+            if opened < 0:
+                return 0
+            fetch_add(team, INSIDE, 1)
+            if read(team, PASS) != opened:  # closed again: its leader may not have seen this worker
+                fetch_add(team, INSIDE, -1)
+                continue
+            joined = opened
+            number = opened // 2
+            mode = team[MODE]
+        while True:
+            first = fetch_add(team, NEXT, team[SIZE])
+            if first >= high:
+                break
+            last = min(first + team[SIZE], high)
+            assign(
+                X, first, last, labels, centers[number % 2], shift, groups, blocks, half, bound, mode, weight, scale,
+                weight_scale, low_scale, two_limbs, sums[worker], sums_low[worker], weights[worker],
+                weights_low[worker], counts[worker], scratch,
+            )  # fmt: skip
+        if worker > 0:
+            fetch_add(team, INSIDE, -1)
+            continue
+        write(team, PASS, 2 * number + 2)
+        while read(team, INSIDE) > 0:
+            pause()
+        if n_iterations == 0:
+            break
+        # the sums of all workers in those of worker 0; a share alone may wrap around, the total cannot
+        for w in range(1, sums.shape[0]):
+            counts[0, 0] += counts[w, 0]
+            counts[0, 1] += counts[w, 1]
+            for k in range(n_clusters):
+                weights[0, k] += weights[w, k]
+                weights[w, k] = 0
+                for j in range(n_features):
+                    sums[0, k, j] += sums[w, k, j]
+                    sums[w, k, j] = 0
+                for j in range(sums_low.shape[2]):
+                    sums_low[0, k, j] += sums_low[w, k, j]
+                    sums_low[w, k, j] = 0
+            for k in range(n_clusters if weight.size else 0):
+                weights_low[0, k] += weights_low[w, k]
+                weights_low[w, k] = 0
+        moved = counts[0, 0]
+        # all rows "move" in the first pass; that says nothing of the second
+        share = 0.0 if share < 0 else moved / (high - low)
+        n_empty, shift_sq, changed = recenter(
+            sums[0], sums_low[0], weights[0], weights_low[0], decode, not two_limbs, relocated, centers[number % 2],
+            centers[1 - number % 2], work,
+        )  # fmt: skip
+        state = GO_ON
+        if n_empty > 0:
+            state = EMPTY
+        elif moved == 0:
+            state = STRICT
+        elif shift_sq <= threshold:
+            state = WITHIN_TOL
+        record = records[number]
+        record[0], record[1], record[2], record[3] = state, shift_sq, moved, counts[0, 1]
+        record[4], record[5] = n_empty, changed
+        number += 1
+        if state != GO_ON or number == n_iterations:
+            break
+    write(team, PASS, -1)
+    return number
+
+
 move_rows = compiled(_move_rows, inner=True)
-squared_norms = compiled(_squared_norms)
-drop_equal = compiled(_drop_equal)
-pack_groups = compiled(_pack_groups)
-pack_blocks = compiled(_pack_blocks)
-assign = compiled(_assign)
+assign = compiled(_assign, inline="always")
+iterate = compiled(_iterate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numba as nb
 import numpy as np
 from numba.core.caching import FunctionCache
 
-from ..exact import Float64Array
+from ..exact import Float64Array, FloatArray
 from .base import Rows
 
 _log = logging.getLogger("gpukmeans")
@@ -25,6 +26,26 @@ _FAILURES = (OSError, EOFError, pickle.UnpicklingError)  # a full disk, a direct
 def weights_of(rows: Rows) -> Float64Array:
     """Weights of the rows, or NO_WEIGHT."""
     return NO_WEIGHT if rows.sample_weight is None else rows.sample_weight
+
+
+class _Writable:
+    """The memory of a read-only array as a writable one: Numba would compile every kernel again for the other type.
+
+    The kernels do not write to it.
+    """
+
+    def __init__(self, array: FloatArray) -> None:
+        self.owner = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def writable(array: Any) -> Any:
+    """The array itself, or where it is read-only its memory as an array that is not."""
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        return np.asarray(_Writable(array))
+    return array
 
 
 class _Cache(FunctionCache):
@@ -48,6 +69,21 @@ class _Cache(FunctionCache):
             _log.debug("a compiled kernel cannot be kept in %s: %s", self.cache_path, error)
 
 
+def _without_collector(compile_: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with Python's search for cycles put off: the compiler makes millions of objects that it needs."""
+
+    def compile_kernel(signature: Any) -> Any:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return compile_(signature)
+        finally:
+            if was_on:
+                gc.enable()
+
+    return compile_kernel
+
+
 def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bool = False, **options: Any) -> Any:
     """The function compiled by Numba.
 
@@ -59,6 +95,7 @@ def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bo
     options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates, **options}
     options["no_cpython_wrapper"] = inner
     kernel = nb.njit(**options)(function)
+    kernel.compile = _without_collector(kernel.compile)
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to

@@ -1,6 +1,6 @@
-"""Compiled kernels beside the assignment: ranges, moments, distances to the own center, their sum, new centers.
+"""Compiled kernels beside the assignment: ranges, moments, distances to the own center, their sum.
 
-Each but `recenter` works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in
+Each works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in
 the cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
 `both_types`; buffer: `buffer_size` float64.
 """
@@ -11,8 +11,8 @@ import numpy as np
 
 from ._layout import LANES64 as LANES
 from ._layout import ROWS
-from ._numba_assign import distance
 from ._numba_compiler import compiled
+from ._numba_distance import distance
 from ._tiles import VECTOR_CODE
 
 if VECTOR_CODE:
@@ -150,38 +150,6 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
     return top
 
 
-def _recenter(  # type: ignore[no-untyped-def]
-    sums, sums_low, weights, heaviest, low_unit, unscale, narrow, before, after, sq
-):
-    """Fill `after` with the new centers, as `exact.new_centers`; returns the shift, as `exact.shift_sq`, and `changed`.
-
-    `sums_low` is empty for one limb; heaviest: index of the largest weight; low_unit: 2**-bits; unscale: 2**-e of each
-    feature; narrow: centers of float32 data; sq: scratch, n_clusters values rounded up to a power of two.
-    """
-    n_clusters, n_features = before.shape
-    changed = False
-    for k in range(n_clusters):
-        source = k if weights[k] > 0 else heaviest
-        weight = weights[source] if weights[source] > 0 else 1.0
-        for j in range(n_features):
-            mantissa = np.float64(sums[source, j])
-            if sums_low.size:
-                mantissa += np.float64(sums_low[source, j]) * low_unit
-            center = (mantissa / weight) * unscale[j]
-            if narrow:
-                center = np.float64(np.float32(center))
-            changed |= center != before[k, j]
-            after[k, j] = center
-    size = sq.size
-    for k in range(size):
-        sq[k] = distance(after[k], before[k]) if k < n_clusters else 0.0
-    while size > 1:
-        size //= 2
-        for k in range(size):
-            sq[k] = sq[2 * k] + sq[2 * k + 1]
-    return sq[0], changed
-
-
 def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignore[no-untyped-def]
     """Fill out[low:high], given in both types, with distances.
 
@@ -212,5 +180,4 @@ moment_sums = compiled(_moment_sums)
 own_sqdist = compiled(_own_sqdist)
 weighted_max = compiled(_weighted_max)
 own_inertia = compiled(_own_inertia)
-recenter = compiled(_recenter)
 transform = compiled(_transform)

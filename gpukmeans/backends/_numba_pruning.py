@@ -20,8 +20,9 @@ import numpy as np
 
 from ._layout import MARGIN as _MARGIN
 from ._layout import TILE
-from ._numba_assign import move_rows, recheck
+from ._numba_assign import move_rows
 from ._numba_compiler import compiled
+from ._numba_distance import recheck
 from ._tiles import excess_over, load_tile, merge_group, score_groups, slack_under
 from ._tiles_common import nothing_scored
 

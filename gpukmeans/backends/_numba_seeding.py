@@ -225,6 +225,7 @@ def _seed_update(  # type: ignore[no-untyped-def]
     """
     longs, doubles, found, after = scratch
     numbers, rows, places, limits = longs[0], longs[1], longs[2], doubles[0]
+    group = np.int64(0)  # for a literal `try_rows` would be compiled once more
     for chunk in range(low, high):
         first = chunk * size
         end = first + counts[chunk]
@@ -241,7 +242,7 @@ def _seed_update(  # type: ignore[no-untyped-def]
             for a in range(m):
                 limits[a] = value(closest, numbers[a])
             gather(X, numbers, m, numbers[m - 1], rows, limits)
-            try_rows(rows, limits, m, trial, 0, places, found, after)  # finds them all
+            try_rows(rows, limits, m, trial, group, places, found, after)  # finds them all
             for a in range(m):
                 i = numbers[a]
                 w = weight[i] if weight.size else 1.0  # 1.0 * y is y

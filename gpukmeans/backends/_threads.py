@@ -93,13 +93,29 @@ def run(task: Callable[[int, int, int], None], n_rows: int, workers: int, multip
                 return
             task(worker, low, min(low + size, n_rows))
 
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+
+    together(work, workers, stop)
+
+
+def together(work: Callable[[int], None], workers: int, stop: Callable[[], None]) -> None:
+    """Call ``work(worker)`` in so many threads, of which the calling one is worker 0, and wait for all that began.
+
+    Those that have not begun when worker 0 is done do not begin: the others have done their work. `stop` is called
+    then, also after an error or Ctrl-C, and must make the workers return: none goes on writing into arrays that the
+    caller is done with.
+    """
+    if workers <= 1:
+        work(0)
+        return
     pool = _get_pool()
     futures: list[Future[None]] = [pool.submit(work, worker) for worker in range(1, workers)]
     try:
         work(0)  # waking a thread takes as long as many a range
     finally:
-        # after an error or Ctrl-C: no worker goes on writing into arrays that the caller is done with
-        stopped = True
+        stop()
         started = [future for future in futures if not future.cancel()]  # the others wait for another fit
         wait(started)
     for future in started:
