@@ -83,7 +83,14 @@ FIT_SHAPES = [
     (50_000, 784, 10),
     (50_000, 384, 1000),
 ]
-SMALL_SHAPES = [(1_000, 10, 5), (3_000, 784, 100)]  # where what surrounds the arithmetic counts
+SMALL_SHAPES = [  # where what surrounds the arithmetic counts
+    (150, 4, 3),
+    (1_000, 10, 5),
+    (1_000, 784, 50),
+    (3_000, 784, 100),
+    (5_000, 384, 64),
+    (20_000, 50, 20),
+]
 SEEDING_SHAPES = [(1_000_000, 16, 64), (200_000, 32, 256), (100_000, 64, 1000)]
 PREDICT_SHAPES = [(1_000_000, 2, 8), (1_000_000, 16, 64), (200_000, 64, 1000)]
 KINDS = ["blobs", "noise"]

@@ -253,8 +253,8 @@ def _n_workers(n_samples: int, centers: Float64Array) -> int:
 
 
 def _cost(centers: Float64Array) -> int:
-    """Of a row in a dense pass, in values read."""
-    return int(centers.shape[1]) * (1 + len(centers) // 16)
+    """Of a row in a dense pass, in values read; a thread is woken for many passes, or for one with much arithmetic."""
+    return int(centers.shape[1]) * (4 + len(centers) // 4)
 
 
 def _scratch_for(packed: Packed) -> Scratch:

@@ -80,11 +80,16 @@ def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, su
         if n_chunks * LANES == period and n * period == values.size:
             continue
         for i in range(n + 1):
-            x = values[i * period : (i + 1) * period]  # columns agree in the last one, which is shorter, too
-            for c in range(n_chunks * LANES if i < n else 0, x.size):
-                q = x[c] - pivot[c]
-                sum1[c] += np.int64(np.rint(q * scale1[c]))
-                sum2[c] += np.int64(np.rint(q * q * scale2[c]))
+            begin = n_chunks * LANES if i < n else 0
+            x = values[i * period + begin : (i + 1) * period]  # columns agree in the last one, which is shorter, too
+            middle, unit1, total1 = pivot[begin:], scale1[begin:], sum1[begin:]
+            unit2, total2 = scale2[begin:], sum2[begin:]
+            # indices from 0 on, and two loops: or LLVM's vectoriser cannot see that it may
+            for c in range(x.size):
+                total1[c] += np.int64(np.rint((x[c] - middle[c]) * unit1[c]))
+            for c in range(x.size):
+                q = x[c] - middle[c]
+                total2[c] += np.int64(np.rint(q * q * unit2[c]))
 
 
 def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
