@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backends import available_backends
+    from .choosing import choose_k
     from .errors import (
         BackendUnavailableError,
         DataFileError,
@@ -27,6 +28,7 @@ __all__ = [
     "ModelFileError",
     "OutOfMemoryError",
     "available_backends",
+    "choose_k",
     "k_means",
     "kmeans_plusplus",
     "pairwise_distances_argmin",
@@ -43,13 +45,15 @@ _HOME = {
     "ModelFileError": "errors",
     "OutOfMemoryError": "errors",
     "available_backends": "backends",
+    "choose_k": "choosing",
     "k_means": "kmeans",
     "kmeans_plusplus": "kmeans",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
-    "arrays", "backends", "bench", "data_files", "datasets", "doctor", "errors", "exact", "model_file", "verify",
+    "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
+    "model_file", "verify",
 }  # fmt: skip
 
 

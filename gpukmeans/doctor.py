@@ -167,6 +167,7 @@ def warm() -> float:
     seconds : float
         What it took: little where they were in the cache.
     """
+    from . import metrics
     from .datasets import make_blobs
     from .kmeans import KMeans, kmeans_plusplus
     from .pairwise import pairwise_distances_argmin_min
@@ -182,6 +183,7 @@ def warm() -> float:
             kmeans_plusplus(X[:50], 3, sample_weight=None if weights is None else weights[:50], backend="numba")
         model.score(X[:20])
         model.transform(X[:20])
+        metrics.silhouette_score(X[:20], np.arange(20) % 3, backend="numba")
         pairwise_distances_argmin_min(X[:20], X[:20], backend="numba")
     return time.perf_counter() - start
 

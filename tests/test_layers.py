@@ -77,6 +77,8 @@ LAYER = {
     "prepare": 16,
     "kmeans": 17,
     "pairwise": 17,
+    "metrics": 17,
+    "choosing": 18,
     "_tables": 17,
     "data_files": 18,
     "datasets": 18,
@@ -127,6 +129,8 @@ LIBRARIES = {
     "validation": {"cupy", "sklearn", "scipy"},
     "prepare": {"scipy"},
     "kmeans": {"sklearn"},
+    "metrics": {"sklearn"},
+    "choosing": {"pandas"},
     "datasets": {"sklearn"},
     "model_file": {"sklearn"},
     "_tables": {"pyarrow"},
@@ -301,6 +305,7 @@ def public_callables():
         "model_file": ("save", "load"),
         "data_files": ("read_data", "write_labels"),
         "backends": ("get_backend", "available_backends"),
+        "metrics": tuple(importlib.import_module("gpukmeans.metrics").__all__),
     }.items():
         for name in names:
             found[f"{module}.{name}"] = getattr(importlib.import_module(f"gpukmeans.{module}"), name)

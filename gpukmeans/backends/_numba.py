@@ -204,3 +204,20 @@ class NumbaBackend(Steps, Seeding):
 
         _threads.run(task, n, workers)
         return out
+
+    def distance_sums(self, X: FloatArray, others: FloatArray, ends: Int64Array, code: FixedPoint) -> Int64Array:
+        (n, d), columns = X.shape, _numba_passes.COLUMNS
+        padded = np.zeros((-(-len(others) // columns) * columns, d))
+        padded[: len(others)] = others
+        packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
+        workers = _threads.n_workers(n, d * len(others))
+        data, scale, buffers = _flat(writable(X)), float(code.scale[0]), _buffers(workers, d)
+        sums, parts = np.zeros((n, len(ends)), dtype=np.int64), np.empty((workers, ROWS, columns))
+
+        def task(worker: int, low: int, high: int) -> None:
+            _numba_passes.distance_sums(
+                data, low, high, packed, ends, scale, sums[low:high], parts[worker], buffers[worker]
+            )
+
+        _threads.run(task, n, workers, multiple=ROWS)
+        return sums

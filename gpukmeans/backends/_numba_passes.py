@@ -22,6 +22,7 @@ else:
 
 WIDENED = 1024  # values widened at a time, and summed by columns: they stay in the first cache
 LARGEST = np.finfo(np.float64).max
+COLUMNS = 512  # distances of a row at a time: 32 KB for ROWS rows
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
 
@@ -179,6 +180,39 @@ def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignor
                     out[0][start + r, k] = part[r, k]
 
 
+def _distance_sums(X, low, high, packed, ends, scale, sums, part, buffer):  # type: ignore[no-untyped-def]
+    """Add to sums[row - low, c] the codes ``rint(distance 2**e)`` of each row to the others of cluster c.
+
+    packed: the others, sorted by cluster, (n_chunks, n_features, LANES), a multiple of COLUMNS of them; ends: where
+    each cluster ends; part: (ROWS, COLUMNS) float64, scratch.
+    """
+    n_features = packed.shape[1]
+    chunks = COLUMNS // LANES
+    for start in range(low, high, ROWS):
+        for i in range(ROWS):
+            row = min(start + i, high - 1)  # the last row fills the last ones
+            for j in range(n_features):
+                at = row * n_features + j
+                buffer[i * n_features + j] = X[1][at] if X[1].size else np.float64(X[0][at])
+        first_cluster = 0
+        for piece in range(packed.shape[0] // chunks):
+            first = piece * COLUMNS
+            while ends[first_cluster] <= first:
+                first_cluster += 1
+            distance_rows(buffer, packed[piece * chunks : (piece + 1) * chunks], part, n_features, chunks)
+            for i in range(min(ROWS, high - start)):
+                begin, cluster = first, first_cluster
+                while cluster < ends.size and begin < first + COLUMNS:
+                    end = min(ends[cluster], first + COLUMNS)
+                    distances = part[i, begin - first : end - first]
+                    total = np.int64(0)
+                    for q in range(distances.size):
+                        total += np.int64(np.rint(distances[q] * scale))
+                    sums[start + i - low, cluster] += total
+                    begin = end
+                    cluster += 1
+
+
 extent = compiled(_extent)
 weighted_extent = compiled(_weighted_extent)
 moment_sums = compiled(_moment_sums)
@@ -186,3 +220,4 @@ own_sqdist = compiled(_own_sqdist)
 weighted_max = compiled(_weighted_max)
 own_inertia = compiled(_own_inertia)
 transform = compiled(_transform)
+distance_sums = compiled(_distance_sums)
