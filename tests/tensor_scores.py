@@ -65,14 +65,25 @@ def keys(scores, index_bits):
     return (kept | index).view(np.float32)
 
 
+def all_keys(X, centers, half, kind, model, index_bits):
+    """Keys (n, k) of rows and centers that are shifted, from these half norms."""
+    start = np.broadcast_to(np.minimum(half, HIDDEN).astype(np.float32), (len(X), len(centers)))
+    scores = accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model)
+    return keys(scores, index_bits)
+
+
 def fast_pass(X, centers, kind, model, index_bits):
     """Best key, second best and label of each row of shifted data; of equal centers all but the first are hidden."""
     X, centers = np.asarray(X, np.float32), np.asarray(centers, np.float32)
-    half = np.full(len(centers), HIDDEN)
+    half = np.full(len(centers), np.inf)
     first = np.unique(centers, axis=0, return_index=True)[1]
     half[first] = (centers[first].astype(np.float64) ** 2).sum(axis=1) / 2
-    start = np.broadcast_to(half, (len(X), len(centers)))
-    found = keys(accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model), index_bits)
-    found = np.concatenate([found, np.full((len(X), 1), HIDDEN)], axis=1)  # what pads the last tile
-    best, second = np.partition(found, 1, axis=1)[:, :2].T
+    found = all_keys(X, centers, half, kind, model, index_bits)
+    best, second = two_smallest(found)
     return best, second, found.argmin(axis=1)
+
+
+def two_smallest(found):
+    """Best and second best of keys (n, k), beside those of what pads the last tile."""
+    found = np.concatenate([found, np.full((len(found), 1), HIDDEN)], axis=1)
+    return np.partition(found, 1, axis=1)[:, :2].T

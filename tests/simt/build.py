@@ -123,14 +123,14 @@ class Library:
         """How matrix instructions add: 0 rounded once, 1 truncated after each product, 2 in blocks, truncated."""
         self._lib.simt_set_rounding(model)
 
-    def bank_conflicts(self) -> float:
+    def bank_conflicts(self) -> float | None:
         """Clocks of shared memory for a group of 8 lanes, 16 bytes each, since the last call; 1 without conflicts.
 
-        Checked mode counts the loads and copies of kernels/tensor.cuh.
+        Checked mode counts the loads and copies of kernels/tensor.cuh; None where there were none.
         """
         counted = (ctypes.c_uint64 * 2)()
         self._lib.simt_banks(counted)
-        return counted[1] / counted[0]
+        return counted[1] / counted[0] if counted[0] else None
 
     def launch(
         self,
