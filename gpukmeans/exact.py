@@ -253,6 +253,117 @@ def score_bound(
     return bound_terms(n_features, chain=chain, steps=steps, unit=unit).at(centers_norm)
 
 
+class TensorType(NamedTuple):
+    """A type that tensor cores multiply in: values rounded to it are within ``unit |v| + least``."""
+
+    unit: float
+    least: float  # where small values have less precision than float32's; elsewhere `tiny` covers it
+    largest: float  # |c'| and |x'| up to which no value and no score overflows
+
+
+TENSOR_TYPES = {
+    "bf16": TensorType(2.0**-8, 0.0, _OVERFLOW_NORM),
+    "fp16": TensorType(2.0**-11, 2.0**-25, 2.0**15),
+    "tf32": TensorType(2.0**-11, 0.0, _OVERFLOW_NORM),
+}
+"""By name; products of two of their values are exact in float32."""
+
+
+class TensorTerms(NamedTuple):
+    """What :func:`tensor_bound` multiplies with the largest norm ``c``; the card does the same (pack_centers.cu).
+
+    ``const = half_norm c^2 / 2 + canonical c^2 + tiny (1 + c) + least (c + least)``,
+    ``linear = product c + tiny + least``, ``quadratic = canonical``; infinite where not ``c <= largest``.
+    """
+
+    half_norm: float
+    product: float
+    canonical: float
+    tiny: float
+    least: float
+    largest: float
+
+
+def _tensor_shares(n_features: int, kind: str, index_bits: int) -> dict[str, float]:
+    """Shares of :func:`tensor_terms`, apart, so that a test can remove each one and see a wrong label."""
+    unit, least, _ = TENSOR_TYPES[kind]
+    steps = n_features + 2 * -(-n_features // 4) + 4
+    chain = steps * 2.0**-23 / (1 - steps * 2.0**-23)
+    return {
+        "chain": 2 * chain,
+        "index": 2 * 2.0 ** (index_bits - 23) * (1 + chain),
+        "rounding": 2 * ((1 + unit) ** 2 - 1),
+        "least": 2 * (1 + unit) * least * math.sqrt(n_features),
+    }
+
+
+def tensor_terms(n_features: int, kind: str, index_bits: int) -> TensorTerms:
+    """Constants of :func:`tensor_bound` for one type of :data:`TENSOR_TYPES`."""
+    shares, plain = _tensor_shares(n_features, kind, index_bits), _bound_terms(n_features, 1.0, 1, U32)
+    second_order, grown, scores = 1.002, (1 + TENSOR_TYPES[kind].unit) ** 2, shares["chain"] + shares["index"]
+    return TensorTerms(
+        half_norm=second_order * scores,
+        product=second_order * (scores * grown + shares["rounding"]),
+        canonical=plain["canonical_quadratic"],
+        tiny=plain["tiny"],
+        least=second_order * (1 + scores / 2) * shares["least"],
+        largest=TENSOR_TYPES[kind].largest,
+    )
+
+
+def tensor_bound(n_features: int, centers_norm: float, kind: str, index_bits: int) -> ScoreBound:
+    r"""Bound of the pass on tensor cores: as :func:`score_bound`, certified where ``second - best > 2 E(x)``.
+
+    The pass rounds ``x'`` and ``c'`` (float32, of the shifted data) to `kind`, multiplies exactly, adds in float32 to
+    ``|c'|^2 / 2``, and replaces the lowest `index_bits` bits of a score by a part of the center's index.
+
+    Parameters
+    ----------
+    n_features : int
+    centers_norm : float
+        Upper bound of ``|c'|`` over the centers (not squared).
+    kind : str
+        One of :data:`TENSOR_TYPES`.
+    index_bits : int
+
+    Returns
+    -------
+    ScoreBound
+        Of rows with ``|x'|`` up to the type's ``largest``; of others nothing may be certified.
+
+    Notes
+    -----
+    With ``e`` the type's unit, ``b = least sqrt(d)`` and ``m`` as in :func:`score_bound`.
+
+    1. *Rounding to the type.* Rounded vectors are within ``e |v| + b`` of their own, so the product is within
+       ``((1 + e)^2 - 1) |x'| |c'| + b (1 + e) (|x'| + |c'|) + b^2``. It is the same ``x'`` in both scores, but
+       centers on opposite sides of the shift make its two errors add: twice that. Absolute products may have grown:
+       what follows charges ``m`` with ``(1 + e)^2 |x'| |c'|`` (and the terms of b) in place of ``|x'| |c'|``.
+    2. *Adding.* How the cores add is not documented. A step of a chain costs at most ``2^-23`` of m, whether it rounds
+       or truncates. If they align the products of a block to the largest one or the accumulator, truncate and add
+       exactly, each product costs a step and each block one more. Blocks have at least 4 products: ``d`` steps and
+       ``2 ceil(d / 4)`` (not 1 for each: features that fill no block may lie in several). The roundings of ``x'``,
+       ``c'`` and the half norm to float32 are 3 of the other 4 steps at twice their size. Twice, for two scores.
+    3. *Index.* A score moves by less than ``2^index_bits`` units in its last place: ``2^(index_bits - 23)`` of it;
+       twice. (That no order of scores is reversed by it does not help: other errors may do that, and the index then
+       widens the gap.)
+    4. *Rounding of D* and *underflow*: as there. Among subnormal numbers the type's own rounding, each sum and the
+       index are off by ``2^-126`` at most; less than ``8 (d + 4)`` of these meet.
+    5. *Overflow.* Beyond the type's largest norm nothing is certified.
+
+    The bound is nowhere below that of :func:`score_bound`, so candidates of a row left open, scored in float32, are
+    those within 2 E of the best score of this pass.
+    """
+    terms, c = tensor_terms(n_features, kind, index_bits), centers_norm
+    if not c <= terms.largest:
+        return ScoreBound(math.inf, 0.0, 0.0)
+    return ScoreBound(
+        terms.half_norm * c * c / 2 + terms.canonical * c * c + terms.tiny * (1 + c) + terms.least * (c + terms.least),
+        terms.product * c + terms.tiny + terms.least,
+        terms.canonical,
+    )
+
+
 # ------------------------------------------------------------------------------------------------ scalars
 def tree_sum(values: Float64Array) -> float:
     """Sum by a binary tree over neighbours, padded with zeros to a power of two: one order on every device."""

@@ -17,7 +17,7 @@
 //   traffic X once (twice from cache), 4 n bytes of labels; per block the centers once: n / ROWS * k d * 4 bytes from L2
 //   flops   2 n k d
 //   instances  assign_tiled<T, ALIGNED, CUT>, assign_small<T, DP = 4, 8, 16, R = 4>, T = float, double
-#include "exact.cuh"
+#include "label.cuh"
 
 #ifndef ASSIGN_SIDE
 #define ASSIGN_SIDE 16           // threads along a side of the tiled block
@@ -25,17 +25,6 @@
 #ifndef ASSIGN_SMALL_FLOATS
 #define ASSIGN_SMALL_FLOATS 4096 // floats of centers in shared memory at a time (16 KB)
 #endif
-
-// The label of one row, and its place in the list if it is not certain.
-__device__ __forceinline__ void finish(long long row, float best, float second, int arg, float x2, const float* bound, int d,
-                                       int* label, Uncertain* list, u64* count) {
-  label[row] = arg;
-  const float gap = two_errors(bound, x2, d);
-  if (!above(second, best, gap)) {
-    const Uncertain u = {row, best, gap};
-    list[atomicAdd(count, 1ull)] = u;      // the atomic: rows of all blocks take places in one list
-  }
-}
 
 // Four consecutive values of a row, zeros from `left` on. ALIGNED: d % 4 == 0, loads of 16 bytes.
 template <class T> struct Four { T x, y, z, w; };

@@ -16,7 +16,8 @@
 //   the last block   half = +inf for all but the lowest of equal centers, which alone can win; bound (3) of assign.cu from the
 //   of both          largest |c'| and exact.score_bound's constants. certify = 0: a bound that certifies everything
 //                    (precision="float32")
-//   between launches cmax (1) and ticket (1) are 0, heads (k) is -1; links (k), hash (k) are scratch
+//   between launches cmax (2) has 0, then the bits of the largest |c'|, for pack_centers.cu; ticket (1) is 0, heads (k) is -1;
+//   links (k), hash (k) are scratch
 //   state is not 0 if the loop has stopped: then nothing is done, the host sees it late
 //   traffic (8 or 16) k d bytes of sums, 4 k d T, 4 k ldc
 //   instances  recenter, publish_centers<T>, T = float, double
@@ -120,6 +121,7 @@ __device__ __forceinline__ void finish_centers(const T* c, const u64* hash, floa
   bound[0] = !certify ? -INFINITY_F : usable ? __double2float_ru(chain * (norm * norm / 2.0) + canonical_share * norm * norm + tiny * (1.0 + norm)) : INFINITY_F;
   bound[1] = certify && usable ? __double2float_ru(chain * norm + tiny) : 0.f;
   bound[2] = certify && usable ? __double2float_ru(canonical_share) : 0.f;
+  cmax[1] = *cmax;
   *cmax = 0;
 }
 

@@ -188,7 +188,7 @@ def test_sums_of_more_than_2_to_the_31_cells_make_the_last_center():
     before, after, scores = (reserved((k, d), np.float32) for _ in range(3))
     half, words, moved_sq = reserved(k, np.float32), reserved(k, np.uint64), reserved(k, np.float64)
     heads, links = reserved(k, np.int32), reserved(k, np.int32)
-    shift, norm, tally = np.zeros(d, np.float32), np.zeros(1, np.uint32), np.zeros(4, np.uint64)
+    shift, norm, tally = np.zeros(d, np.float32), np.zeros(2, np.uint32), np.zeros(4, np.uint64)
     inverses = (np.ones(d), 1.0, 1.0)
     published = (shift, shift, scores, half, words, heads, links, norm, 0.0, 0.0, 0.0, 1, np.zeros(3, np.float32))
     ticket, record = np.zeros(1, np.uint32), np.zeros(48, np.uint8)  # its number is the last, not its ticket

@@ -25,6 +25,7 @@ LAYER = {
     "arrays": 1,
     "backends.base": 2,
     "backends._launch": 2,
+    "backends._tensor_config": 3,
     "backends._cuda": 3,
     "backends._source": 4,
     "backends._card": 3,

@@ -102,7 +102,7 @@ class Centers:
         self.half = device.put(np.full(form.rows, np.inf, dtype=np.float32))
         self.hash = device.zeros(self.k, np.uint64)
         self.links = device.zeros(self.k, np.int32)
-        self.norm = device.zeros(1, np.uint32)
+        self.norm = device.zeros(2, np.uint32)  # at work, of these centers
         self.bound = device.zeros(3, np.float32)
         self.run = run
         self.other = other

@@ -144,7 +144,7 @@ def assign(problem: Problem, card: Card) -> Launch:
 
 def recheck(problem: Problem, card: Card) -> Launch:
     """The rows that `assign` left open: how many is known only on the device, so the grid fills the card."""
-    return Launch(f"recheck<{problem.type}>", _filled(card, 128, problem.n_samples, 4), 128, resident=8)
+    return Launch(f"recheck<{problem.type}>", filled(card, 128, problem.n_samples, 4), 128, resident=8)
 
 
 # ------------------------------------------------------------------------------------------------ sums
@@ -158,14 +158,14 @@ def accumulate(problem: Problem, card: Card, *, first: bool, two_limbs: bool, ha
     cells = problem.n_clusters * problem.n_features * (2 if two_limbs else 1)
     shared = 8 * (cells + problem.n_clusters * (2 if has_weights else 1))
     if first and shared <= card.shared_per_block:
-        grid = _filled(card, 256, problem.n_samples, 256 // lanes(problem.n_features))
+        grid = filled(card, 256, problem.n_samples, 256 // lanes(problem.n_features))
         return Launch(f"add_all_rows<{problem.type}>", grid, 256, shared)
     return move_rows(problem, card)
 
 
 def move_rows(problem: Problem, card: Card) -> Launch:
     """Rows that leave one cluster for another."""
-    return Launch(f"move_rows<{problem.type}>", _filled(card, 256, problem.n_samples, 256), 256, 8 * 256, 4)
+    return Launch(f"move_rows<{problem.type}>", filled(card, 256, problem.n_samples, 256), 256, 8 * 256, 4)
 
 
 def centers(verb: str, problem: Problem) -> Launch:
@@ -183,19 +183,19 @@ def iterations_at_once(problem: Problem, card: Card) -> int:
 def row_pass(verb: str, problem: Problem, card: Card) -> Launch:
     """A kernel that takes a thread a row, any number of blocks."""
     threads = {"own_distance": 128, "seed_update": 256, "seed_trials": 256}[verb]
-    return Launch(f"{verb}<{problem.type}>", _filled(card, threads, problem.n_samples, threads), threads, resident=2)
+    return Launch(f"{verb}<{problem.type}>", filled(card, threads, problem.n_samples, threads), threads, resident=2)
 
 
 def feature_pass(verb: str, problem: Problem, card: Card) -> Launch:
     """A kernel that takes `lanes` threads a row, any number of blocks: summary, weighted_peaks, moments."""
     rows = 256 // lanes(problem.n_features)
-    return Launch(f"{verb}<{problem.type}>", _filled(card, 256, problem.n_samples, rows), 256, resident=4)
+    return Launch(f"{verb}<{problem.type}>", filled(card, 256, problem.n_samples, rows), 256, resident=4)
 
 
 def value_pass(kernel: str, n_values: int, card: Card) -> Launch:
     """A kernel that takes a thread a value, any number of blocks."""
     threads = {"inertia_sum": 128}.get(kernel, 256)
-    return Launch(kernel, _filled(card, threads, n_values, threads), threads, resident=4)
+    return Launch(kernel, filled(card, threads, n_values, threads), threads, resident=4)
 
 
 def transform(problem: Problem) -> Launch:
@@ -226,7 +226,7 @@ def farthest(n_samples: int, card: Card) -> tuple[Launch, Launch]:
     return first, Launch("farthest_of_all", 1, 256)
 
 
-def _filled(card: Card, threads: int, items: int, items_per_block: int) -> int:
+def filled(card: Card, threads: int, items: int, items_per_block: int) -> int:
     """Blocks enough for all items, but no more than twice what the card holds at once: they loop over the rest."""
     most = 2 * card.n_multiprocessors * max(1, card.threads_per_multiprocessor // threads)
     return max(1, min(most, -(-items // items_per_block)))

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import KernelCompileError
-from . import _cuda, _launch
+from . import _cuda, _launch, _tensor_config
 
 _log = logging.getLogger("gpukmeans")
 _TYPES = ("float", "double")
@@ -29,6 +29,8 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"assign_tiled<{t}, {a}, {c}>" for t in _TYPES for a in ("true", "false") for c in ("true", "false")),
         *(f"assign_small<{t}, {size}, {_launch.SMALL_ROWS}>" for t in _TYPES for size in (4, 8, 16)),
     ),
+    "assign_sm80": _tensor_config.instances(_TYPES),
+    "pack_centers": tuple(f"pack_centers<{number}>" for number in _tensor_config.KINDS.values()),
     "recheck": _of_types("recheck"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
     "recenter": _of_types("publish_centers", "recenter"),
@@ -40,6 +42,9 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     "scale": _of_types("scale_values"),
 }
 """Every instance that may be launched, by the file that it stands in."""
+
+OLDEST = {"assign_sm80": _tensor_config.OLDEST, "pack_centers": _tensor_config.OLDEST}
+"""Compute capability that a file needs, where it is not `_launch.OLDEST`."""
 
 FILE_OF = {instance: file for file, instances in INSTANCES.items() for instance in instances}
 

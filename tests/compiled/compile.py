@@ -61,8 +61,11 @@ def nvrtc_version() -> str:
 
 @functools.cache
 def kernels(file: str, architecture: int) -> dict[str, Function]:
-    """All instances of one of our files, by instance."""
-    return functions(file, _source.source(file), _source.INSTANCES[file], architecture)
+    """The instances of one of our files that the architecture's card may be asked for, by instance."""
+    from . import launches  # which reads machine code, too
+
+    wanted = launches.instances(file, architecture)
+    return functions(file, _source.source(file), wanted, architecture) if wanted else {}
 
 
 def functions(name: str, text: str, instances: Iterable[str], architecture: int) -> dict[str, Function]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from gpukmeans.backends import _launch
+from gpukmeans.backends import _launch, _source, _tensor_config
 from gpukmeans.backends._launch import Card, Launch, Problem
 
 from .sass import LIMITS
@@ -14,8 +14,18 @@ CARDS = {
     architecture: Card(architecture, 100, limits.shared_per_block, limits.threads)
     for architecture, limits in LIMITS.items()
 }
-FEATURES = (1, 2, 5, 8, 16, 17, 20, 257, 260, 1000)
+FEATURES = (1, 2, 5, 8, 16, 17, 20, 40, 100, 200, 257, 260, 1000)
 CLUSTERS = (1, 7, 64, 1000, 100_000)
+
+
+def instances(file: str, architecture: int) -> tuple[str, ...]:
+    """Those of a file that its card may be asked for."""
+    if architecture < _source.OLDEST.get(file, 0):
+        return ()
+    if file == "assign_sm80":
+        is_large = CARDS[architecture].shared_per_block >= _tensor_config.LARGE_SHARED
+        return _tensor_config.instances(("float", "double"), many_rows=is_large)
+    return _source.INSTANCES[file]
 
 
 def launches(card: Card) -> Iterator[Launch]:
@@ -38,6 +48,10 @@ def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield from (_launch.row_pass(verb, problem, card) for verb in ("own_distance", "seed_update", "seed_trials"))
     yield from (_launch.feature_pass(verb, problem, card) for verb in ("summary", "weighted_peaks", "moments"))
     yield _launch.transform(problem)
+    for kind in _tensor_config.KINDS:
+        if found := _tensor_config.config(problem, card, kind):
+            yield _tensor_config.assign(problem, found)
+            yield _tensor_config.pack(problem, card, found)
     yield _launch.seed_potentials(problem)
     yield _launch.seed_find(problem, 5)
 

@@ -89,6 +89,11 @@ def hot_loop(function: Function) -> tuple[str, ...]:
     return max(loops(function), key=lambda body: share(body, "FFMA2?"))
 
 
+def tile_loop(function: Function) -> tuple[str, ...]:
+    """The shortest loop with the most matrix instructions."""
+    return max(loops(function), key=lambda body: (count(body, "HMMA"), -len(body)))
+
+
 def share(body: Sequence[str], pattern: str) -> float:
     """Part of a loop's instructions whose operation matches."""
     return count(body, rf"({pattern})\b") / max(1, len(opcodes(body)))

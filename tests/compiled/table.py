@@ -9,7 +9,7 @@ from pathlib import Path
 from gpukmeans.backends import _source
 
 from . import compile as nvrtc
-from . import floors, launches, sass
+from . import floors, launches, sass, tensor_loops
 
 README = Path(__file__).parents[2] / "kernels" / "README.md"
 
@@ -23,10 +23,14 @@ def resources() -> str:
         "| instance | threads | shared bytes |" + "".join(f" sm_{a} |" for a in nvrtc.ARCHITECTURES),
         "|---" * (3 + len(nvrtc.ARCHITECTURES)) + "|",
     ]
-    n_spilling = 0
+    n_compiled = n_spilling = 0
     for instance, file in _source.FILE_OF.items():
         cells, shared = [], set()
         for architecture in nvrtc.ARCHITECTURES:
+            if instance not in launches.instances(file, architecture):
+                cells.append("-")
+                continue
+            n_compiled += 1
             launch, function = large[architecture][instance], nvrtc.kernels(file, architecture)[instance]
             spills = bool(function.stack or sass.local_accesses(function))
             n_spilling += spills
@@ -35,8 +39,8 @@ def resources() -> str:
             shared.add(launch.shared + function.static_shared)
         bytes_ = f"{shared.pop():,}" if len(shared) == 1 else "what fits"
         lines.append(f"| `{instance}` | {launch.block} | {bytes_} | " + " | ".join(cells) + " |")
-    n = len(_source.FILE_OF) * len(nvrtc.ARCHITECTURES)
-    lines[0] += f" Of {n} compiled kernels {n_spilling or 'none'} use{'' if n_spilling else 's'} stack or local memory."
+    spill = f"{n_spilling} use" if n_spilling else "none uses"
+    lines[0] += f" Of {n_compiled} compiled kernels {spill} stack or local memory."
     return "\n".join(lines)
 
 
@@ -55,8 +59,14 @@ def hot_loops() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"work": floors.work_table, "floors": floors.floor_table, "resources": resources, "hot-loops": hot_loops}
-COMPILED = ("resources", "hot-loops")
+BLOCKS = {
+    "work": floors.work_table,
+    "floors": floors.floor_table,
+    "resources": resources,
+    "hot-loops": hot_loops,
+    "tensor-loops": tensor_loops.table,
+}
+COMPILED = ("resources", "hot-loops", "tensor-loops")
 """Those that another version of the compiler changes."""
 
 

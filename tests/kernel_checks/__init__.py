@@ -10,6 +10,7 @@ from .machine import SHRUNK, machine, problem
 from .passes import check_farthest, check_scale, check_summary, check_transform
 from .seeds import check_seed_distances, check_seed_search
 from .sums import check_accumulate, check_inertia
+from .tensor import check_pack, check_tensor, check_tensor_types
 
 CHECKS = {
     "assign": check_assign,
@@ -28,6 +29,9 @@ CHECKS = {
     "summary": check_summary,
     "seed distances": check_seed_distances,
     "seed search": check_seed_search,
+    "tensor": check_tensor,
+    "tensor types": check_tensor_types,
+    "pack": check_pack,
 }
 
 __all__ = ["CHECKS", "SHRUNK", "machine", "problem"]

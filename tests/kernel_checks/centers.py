@@ -34,7 +34,10 @@ def assert_loaded(centers: Any, values: Any, *, certify: bool = True) -> None:
         assert (bound <= expected * (1 + 1e-6)).all(), "bound"
     else:
         assert bound.tolist() == [-np.inf, 0, 0]
-    assert centers.norm.get()[0] == 0
+    at_work, norm = centers.norm.get()
+    assert at_work == 0
+    norm = float(norm.view(np.float32))
+    assert np.sqrt(norms_sq.max()) <= norm <= np.sqrt(norms_sq.max()) * (1 + 1e-6) + 2e-45
 
 
 def assert_mean(got: Any, values: Any) -> None:
@@ -213,14 +216,16 @@ def assert_state(k: int) -> None:
 
 
 def bound_of(norm: float, constants: Any, certify: bool = True) -> tuple[list[float], int]:
-    """The bound that one center 0 gets where the largest norm is given; and what is left of the norm."""
-    cmax, bound = on_card(np.array([norm], np.float32).view(np.uint32)), on_card(np.zeros(3), np.float32)
+    """The bound that one center 0 gets where the largest norm is given; and what is left of the norm at work."""
+    cmax, bound = on_card(np.array([norm, 7], np.float32).view(np.uint32)), on_card(np.zeros(3), np.float32)
     scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
     chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
     rest = (*constants, int(certify), bound, on_card([0], np.uint32), 1, 8, 1)
     args = (on_card([0], np.float32), *scores, *chains, *rest)
     launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, *args)
-    return bound.get().tolist(), int(cmax.get()[0])
+    left, kept = cmax.get()
+    assert kept == np.float32(norm).view(np.uint32)
+    return bound.get().tolist(), int(left)
 
 
 def check_bound(ds: Any = (1, 257)) -> None:

@@ -9,9 +9,14 @@ import pytest
 import support
 
 from gpukmeans import exact
-from gpukmeans.backends import _launch, _source
+from gpukmeans.backends import _launch, _source, _tensor_config
+from gpukmeans.backends._tensor_config import Shape, Shapes
 
 SHRUNK = _launch.Tiles(assign_side=4, assign_small_floats=64, seed_block_rows=96, recenter_threads=32)
+SHRUNK_SHAPES = Shapes(
+    many_rows={64: Shape(2, 2, 4), 128: Shape(2, 2, 4), 256: Shape(2, 4, 4), 512: Shape(2, 8, 8)},
+    few_rows={64: Shape(1, 2, 4), 128: Shape(1, 2, 4), 256: Shape(1, 4, 4), 512: Shape(1, 8, 8)},
+)
 # Two blocks of 256 threads or four of 128 fill this card: loops over the grid make several trips.
 SMALL_CARD = {"MultiProcessorCount": 1, "MaxThreadsPerMultiProcessor": 256}
 NUMBERS = {"i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32, "f8": np.float64}
@@ -35,6 +40,9 @@ def machine(*, tiles: Any = SHRUNK, edit: Any = None, kernels: Any = (), **setti
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_launch, "TILES", tiles)
+        patch.setattr(_tensor_config, "SHAPES", _tensor_config.SHAPES if tiles == _launch.Tiles() else SHRUNK_SHAPES)
+        tensor = dict.fromkeys(_tensor_config.instances(("float", "double")), "assign_sm80")
+        patch.setattr(_source, "FILE_OF", {**_source.FILE_OF, **tensor})
         patch.setattr(_source, "_compile", compile_and_tell)
         properties = {**SMALL_CARD, **settings.pop("properties", {})}
         with support.standin_cupy(properties=properties, edits=edit and edited, **settings) as control:
@@ -72,13 +80,16 @@ def on_card(values: Any, dtype: Any = None, *, skip: int = 0) -> Any:
 
 def launch(instance: str, grid: int, block: int, *args: Any, shared: int = 0) -> None:
     """Run one kernel; Python numbers become what it wants."""
-    from gpukmeans.backends import _source
-
     kernel = _source.kernels(0)(instance, shared)
     wants = kernel._module._current_library().signature[instance]
     assert len(args) == len(wants), f"{instance} takes {len(wants)} arguments"
     values = (NUMBERS[w](a) if isinstance(a, (int, float)) else a for a, w in zip(args, wants, strict=True))
     kernel((grid,), (block,), tuple(values), shared_mem=shared)
+
+
+def library_of(instance: str, shared: int = 0) -> Any:
+    """The library of an instance, which knows how matrix instructions add and counts its bank conflicts."""
+    return _source.kernels(0)(instance, shared)._module._current_library()
 
 
 def never() -> Any:

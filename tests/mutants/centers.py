@@ -93,6 +93,7 @@ TABLE = {
         ("norm <= 36028797018963968.0;", "!(norm > 36028797018963968.0);"),
         ("!certify ? -INFINITY_F : usable", "usable"),
         ("  *cmax = 0;\n", ""),
+        ("  cmax[1] = *cmax;\n", ""),
     ],
     ("recenter.cu", "state", "recenter"): [
         ("if (*state) return;", ""),

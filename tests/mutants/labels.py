@@ -1,4 +1,4 @@
-"""Defects of assign.cu, recheck.cu and of the certificate in exact.cuh.
+"""Defects of assign.cu, label.cuh, recheck.cu and of the certificate in exact.cuh.
 
 Not here, because neither a bit nor a rule of memory changes: the recall of best and second in assign_tiled (the
 compiler may keep them in registers); `<=` in take, as equal scores are never certified; `>=` in above, as the bound has
@@ -8,11 +8,13 @@ only makes more candidates in recheck, as a half norm that is forgotten there: D
 
 # file, check that sees them, kernels that are built with them: what stands there, the defect
 TABLE = {
-    ("assign.cu", "assign", "assign_small assign_tiled"): [
+    ("label.cuh", "assign", "assign_small assign_tiled"): [
         ("if (!above(second, best, gap)) {", "if (above(second, best, gap)) {"),
         ("if (!above(second, best, gap)) {", "if (false) {"),
         ("list[atomicAdd(count, 1ull)] = u;", "list[(*count)++] = u;"),
         ("label[row] = arg;", "label[row] = arg + 1;"),
+    ],
+    ("assign.cu", "assign", "assign_small assign_tiled"): [
         ("if (left > 0) v = load_aligned(p);", "v = load_aligned(p);"),
         ("if (left > 3) v.w", "if (left > 2) v.w"),
         ("if (left > 2) v.z", "if (left > 3) v.z"),

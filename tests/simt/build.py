@@ -102,6 +102,7 @@ class Library:
 
     def __init__(self, path: Path, names: Mapping[str, str]) -> None:
         self.path, self.names, self._lib = path, names, ctypes.CDLL(str(path))
+        self._lib.simt_banks.argtypes = [ctypes.c_void_p]
         self._lib.simt_error.restype = ctypes.c_char_p
         self._lib.simt_base.restype = ctypes.c_void_p
         self.signature: dict[str, list[str]] = {}
@@ -117,6 +118,19 @@ class Library:
     def clear_allocations(self) -> None:
         """Forget all memory."""
         self._lib.simt_clear_allocs()
+
+    def set_rounding(self, model: int) -> None:
+        """How matrix instructions add: 0 rounded once, 1 truncated after each product, 2 in blocks, truncated."""
+        self._lib.simt_set_rounding(model)
+
+    def bank_conflicts(self) -> float | None:
+        """Clocks of shared memory for a group of 8 lanes, 16 bytes each, since the last call; 1 without conflicts.
+
+        Checked mode counts the loads and copies of kernels/tensor.cuh; None where there were none.
+        """
+        counted = (ctypes.c_uint64 * 2)()
+        self._lib.simt_banks(counted)
+        return counted[1] / counted[0] if counted[0] else None
 
     def launch(
         self,

@@ -29,7 +29,7 @@ SIMT_NOSAN __attribute__((noinline)) static int block_sync(int pred, int line) {
 // Deposit `in`, meet the other lanes of mask, let the last one run `combine` over all deposits, return this lane's result.
 template <class In, class Out, class Op>
 SIMT_FN Out collective(unsigned mask, const In& in, int line, const char* what, Op combine) {
-  static_assert(sizeof(In) <= 32 && sizeof(Out) <= 32);
+  static_assert(sizeof(In) <= DEPOSIT && sizeof(Out) <= DEPOSIT);
   InRuntime guard;
   static const char op_id = 0;
   Fiber& f = *B.cur;
@@ -44,7 +44,7 @@ SIMT_FN Out collective(unsigned mask, const In& in, int line, const char* what, 
   memcpy(r->in[g][f.lane], &in, sizeof in);
   r->arrived |= 1u << f.lane;
   if (r->arrived == mask) {
-    combine(reinterpret_cast<unsigned char(*)[32]>(r->in[g]), reinterpret_cast<unsigned char(*)[32]>(r->out[g]));
+    combine(reinterpret_cast<unsigned char(*)[DEPOSIT]>(r->in[g]), reinterpret_cast<unsigned char(*)[DEPOSIT]>(r->out[g]));
     r->arrived = 0;
     r->generation++;
     unsigned full = (f.warp + 1) * WARP <= B.nthreads ? ~0u : (1u << (B.nthreads % WARP)) - 1;

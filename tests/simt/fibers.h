@@ -26,6 +26,7 @@ simt_switch:
 .size simt_switch,.-simt_switch
 )");
 
+struct Copy { char* to; const char* from; };
 enum State : uint8_t { READY, WAIT_BLOCK, WAIT_WARP, DONE };
 struct Fiber {
   void* sp;
@@ -37,15 +38,19 @@ struct Fiber {
   const char* what;
   uint32_t fenced;     // epoch of its last __threadfence, 0: none
   const void* met;     // the word of its last atomic operation
+  std::vector<Copy> copies;                 // cp.async: all of this block, the ends of groups, how many groups and copies are done
+  std::vector<size_t> committed;
+  size_t n_waited, n_copied;
 };
 
+constexpr size_t DEPOSIT = 48;   // bytes that a lane gives or gets
 // One collective in flight for a mask of lanes; the last lane to arrive computes for all. Two buffers, because a lane
 // may enter the next collective before another has read the result of this one.
 struct Rendezvous {
   unsigned mask = 0, arrived = 0, generation = 0;
   int line = 0;
   const void* op = nullptr;
-  alignas(16) unsigned char in[2][WARP][32], out[2][WARP][32];
+  alignas(16) unsigned char in[2][WARP][DEPOSIT], out[2][WARP][DEPOSIT];
 };
 struct Warp { std::vector<Rendezvous*> meetings; unsigned sync_epoch; };
 
@@ -68,6 +73,7 @@ struct Block {
   std::vector<uint32_t> seen;      // of each block: what it did before that epoch is visible to this one
   uint32_t seen_at;    // epoch in which it became so, for thread seen_by
   unsigned seen_by;
+  std::map<std::tuple<unsigned, size_t, unsigned>, std::vector<const char*>> copied;  // by warp, place in its order and group of 8 lanes
   bool user;           // kernel code is running, not this header
   void (*entry)(void**);
   void** args;

@@ -53,6 +53,7 @@ SIMT_FN void prepare_block() {
   B.head = 0;
   B.seen.clear();
   B.ready.clear();
+  B.copied.clear();
   for (auto& w : B.w) { for (auto* r : w.meetings) r->arrived = 0; w.sync_epoch = 0; }
   for (unsigned i = 0; i < B.nthreads; i++) {
     Fiber& f = B.f[i];
@@ -62,6 +63,9 @@ SIMT_FN void prepare_block() {
     f.state = READY;
     f.fenced = 0;
     f.met = nullptr;
+    f.copies.clear();
+    f.committed.clear();
+    f.n_waited = f.n_copied = 0;
     void** sp = (void**)(f.stack + STACK - 64);
     *--sp = nullptr;
     *--sp = (void*)fiber_main;

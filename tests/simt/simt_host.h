@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,3 +34,4 @@
 #include "memory_checks.h"
 #include "launch.h"
 #include "cuda_names.h"
+#include "tensor_cores.h"

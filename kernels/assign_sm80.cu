@@ -1,0 +1,166 @@
+// assign_sm80: the label of every row, and whether it is certain, by tensor cores (compute capability 8.0 and later).
+//
+//   score(x, c) = |c'|^2/2 - x'.c'    x' = x - shift, c' = c - shift, both rounded to the type of the pass
+//
+// Rows (shift - x) stay in registers for the whole kernel, the A operand; centers stream through shared memory, the B operand.
+// The half norm is the C operand, so an accumulator IS a score. A warp owns 16 MI rows and walks the centers 8 at a time: besides
+// the rows only 4 MI scores are live, whatever the tile. The low bits of a score give way to the center's place in the tile,
+// so best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound).
+//
+//   in    x (n, d) T; shift (>= d) T; packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32, bound (3): from pack_centers.cu;
+//         halted (1): not 0 if the loop has stopped, then nothing is done
+//   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for recheck.cu
+//   launch  ceil(n / ROWS) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in BYTES; tiles = ceil(k / TN)
+//   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2
+//   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)
+//   instances  assign_sm80<T, KIND, BYTES, MI, WARPS, NJ>: T = float, double; KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512
+//              of a row; MI blocks of 16 rows a warp; NJ blocks of 8 centers a tile: those of _tensor_config.py
+#include "label.cuh"
+#include "tensor.cuh"
+
+template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
+  static constexpr int STEPS = BYTES / 32;                     // mma steps of 16 features, TF32: of 8
+  static constexpr int PIECES = BYTES / 16;                    // of 16 bytes: the unit of cp.async and ldmatrix
+  static constexpr int TN = NJ * 8, THREADS = WARPS * 32, ROWS = WARPS * MI * 16;
+  static constexpr int LOADS = TN * PIECES / THREADS;          // pieces that a thread copies for each tile
+  static constexpr int KEYS = 2 * NJ;                          // places in a tile that one lane sees
+  static constexpr int STAGE = TN * (BYTES + 8), STAGES = 3;   // bytes: the centers, then their quads
+  static constexpr int SHARED = STAGES * STAGE + ROWS * 4;     // and |x'|^2 of the rows
+  static_assert(TN * PIECES % THREADS == 0 && NJ * 4 <= THREADS, "tile and block do not fit");
+  static_assert(PIECES >= 4, "ldmatrix takes 4 pieces of a row");
+  static_assert(THREADS / PIECES % 8 == 0, "the swizzle repeats from one load to the next");
+  static_assert(WARPS <= NJ, "8 rows a warp fit in a stage");
+  static_assert((KEYS & (KEYS - 1)) == 0, "an index is some low bits");
+
+  // Piece p of row r lies at this place: the 8 rows of one ldmatrix fall into 8 different groups of banks.
+  static __device__ __forceinline__ int place(int r, int p) {
+    return r * BYTES + (p ^ (PIECES >= 8 ? r & 7 : r / 2 & 3)) * 16;
+  }
+};
+
+template <class T, int KIND, int BYTES, int MI, int WARPS, int NJ> __global__ void __launch_bounds__(WARPS * 32, 1)
+assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __restrict__ packed, const char* __restrict__ quads,
+            const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
+            const int* __restrict__ halted, long long n, int d, int k) {
+  if (*halted) return;
+  using P = Tile<BYTES, MI, WARPS, NJ>;
+  DYNAMIC_SHARED(char, smem);
+  constexpr int R = 2 * MI;                          // rows of this thread: g and g + 8 of each 16
+  const int tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4, tiles = (k + P::TN - 1) / P::TN;
+  const long long warp_row = (long long)blockIdx.x * P::ROWS + tid / 32 * (MI * 16);
+
+  // A thread copies the pieces tid, tid + THREADS, ...: source and destination advance by constants.
+  Shared piece_to = shared_address(smem + P::place(tid / P::PIECES, tid % P::PIECES));
+  Shared quad_to = shared_address(smem + P::TN * BYTES + tid * 16);
+  pin(piece_to); pin(quad_to);
+  auto load = [&](int stage, int tile) {
+    if (tile < tiles) {
+      Shared to = piece_to + stage * P::STAGE;
+      const char* from = packed + (size_t)tile * (P::TN * BYTES) + tid * 16;
+      pin(to); pin(from);
+      UNROLL for (int i = 0; i < P::LOADS; i++) cp_async16(to + i * P::THREADS * 16, from + i * P::THREADS * 16);
+      if (tid < NJ * 4) cp_async16(quad_to + stage * P::STAGE, quads + (size_t)tile * (P::TN * 8) + tid * 16);
+    }
+    cp_async_commit();                               // also an empty group: the wait counts them
+  };
+  load(0, 0);
+  load(1, 1);
+
+  // Rows -> registers, a warp 8 at a time through the stage that is not yet in use: so they are read in order, and few registers
+  // are taken on the way. Behind the last row it is taken again, for nobody. |x'|^2 of each row -> shared memory.
+  constexpr int IN_WORD = KIND == TF32 ? 1 : 2;                // features
+  constexpr int WORDS = BYTES / 4, ACROSS = WORDS < 32 ? WORDS : 32;   // of a row; lanes along it
+  float* norms = reinterpret_cast<float*>(smem + P::STAGES * P::STAGE) + tid / 32 * (MI * 16);
+  char* slab = smem + 2 * P::STAGE + tid / 32 * (8 * BYTES);
+  unsigned a[P::STEPS][MI][4];
+  UNROLL for (int h = 0; h < R; h++) {
+    UNROLL_4 for (int r = lane / ACROSS; r < 8; r += 32 / ACROSS) {
+      const T* row = x + min(warp_row + h * 8 + r, n - 1) * d;
+      float x2 = 0.f;
+      UNROLL for (int word = lane % ACROSS; word < WORDS; word += ACROSS) {
+        const int j = word * IN_WORD;
+        const float v = j < d ? (float)(shift[j] - row[j]) : 0.f;
+        const float w = IN_WORD == 2 && j + 1 < d ? (float)(shift[j + 1] - row[j + 1]) : 0.f;
+        *reinterpret_cast<unsigned*>(slab + P::place(r, word / 4) + word % 4 * 4) = word_of<KIND>(v, w);
+        x2 += v * v + w * w;
+      }
+      UNROLL for (int o = 1; o < ACROSS; o *= 2) x2 += __shfl_xor_sync(0xffffffffu, x2, o);
+      // fp16: from 2^16 on a feature would be infinite; such a norm makes 2 E infinite
+      if (lane % ACROSS == 0) norms[h * 8 + r] = KIND == FP16 && !(x2 <= 1073741824.f) ? INFINITY_F : x2;
+    }
+    __syncwarp();                                    // the 8 rows are written before they are read
+    UNROLL for (int s = 0; s < P::STEPS; s += 2) {
+      unsigned q[4];
+      ldmatrix_x4(q, shared_address(slab + P::place(lane % 8, s * 2 + lane / 8)));
+      a[s][h / 2][h % 2] = q[0];
+      a[s][h / 2][h % 2 + 2] = q[1];
+      a[s + 1][h / 2][h % 2] = q[2];
+      a[s + 1][h / 2][h % 2 + 2] = q[3];
+    }
+    __syncwarp();                                    // they are read before the next 8 are written
+  }
+
+  float best[R], second[R];
+  int tile_of[R];
+  UNROLL for (int r = 0; r < R; r++) { best[r] = second[r] = INFINITY_F; tile_of[r] = 0; }
+  // Not a constant for the compiler: LOP3 has one immediate, and that is for the index.
+  const unsigned keep = ~unsigned(P::KEYS - 1) | unsigned(tiles < 0);
+  auto take_key = [&](int r, float score, int index) {
+    const float key = __uint_as_float(and_or(__float_as_uint(score), keep, index));
+    second[r] = key_min(second[r], key_max(best[r], key));
+    best[r] = key_min(best[r], key);
+  };
+
+  // One ldmatrix: 8 centers x 4 pieces = 2 mma steps. The swizzle differs between even and odd pairs of steps only.
+  Shared even = shared_address(smem + P::place(lane % 8, lane / 8));
+  Shared odd = shared_address(smem + P::place(lane % 8, lane / 8 + (P::PIECES >= 8 ? 4 : 0)));
+  Shared quad = shared_address(smem + P::TN * BYTES + t * 16);
+  int stage = 0;
+  for (int tile = 0; tile < tiles; tile++) {
+    cp_async_wait<1>();
+    __syncthreads();                                 // the tile is there for all; the stage before it has been read by all
+    load(stage == 0 ? 2 : stage - 1, tile + 2);
+    pin(even); pin(odd); pin(quad);
+    float before[R];
+    UNROLL for (int r = 0; r < R; r++) before[r] = best[r];
+    UNROLL for (int j = 0; j < NJ; j++) {
+      float acc[MI][4], half[4];
+      load_x4(half, quad + j * 64);
+      UNROLL for (int q = 0; q < P::STEPS / 2; q++) {
+        unsigned b[4];
+        ldmatrix_x4(b, (q % 2 ? odd : even) + j * 8 * BYTES + q / 2 * 128);
+        UNROLL for (int i = 0; i < MI; i++) {
+          if (q == 0) mma<KIND>(acc[i], a[0][i], b[0], b[1], half);
+          else mma<KIND>(acc[i], a[2 * q][i], b[0], b[1], acc[i]);
+        }
+        UNROLL for (int i = 0; i < MI; i++) mma<KIND>(acc[i], a[2 * q + 1][i], b[2], b[3], acc[i]);
+      }
+      // Row r = 2 i (row g of block i) or 2 i + 1 (row g + 8); columns 8 j + 2 t + (0, 1).
+      UNROLL for (int r = 0; r < R; r++) {
+        take_key(r, acc[r / 2][r % 2 * 2], 2 * j);
+        take_key(r, acc[r / 2][r % 2 * 2 + 1], 2 * j + 1);
+      }
+    }
+    UNROLL for (int r = 0; r < R; r++) tile_of[r] = if_less(best[r], before[r], tile, tile_of[r]);
+    const int step = stage == 2 ? -2 * P::STAGE : P::STAGE;
+    even += step; odd += step; quad += step;
+    stage = stage == 2 ? 0 : stage + 1;
+  }
+
+  // The four lanes of a quad have different columns of the same rows.
+  UNROLL for (int r = 0; r < R; r++) {
+    const int index = __float_as_int(best[r]) & (P::KEYS - 1);
+    int arg = tile_of[r] * P::TN + index / 2 * 8 + 2 * t + index % 2;
+    UNROLL for (int o = 1; o < 4; o *= 2) {
+      const float b = __shfl_xor_sync(0xffffffffu, best[r], o), s = __shfl_xor_sync(0xffffffffu, second[r], o);
+      const int other = __shfl_xor_sync(0xffffffffu, arg, o);
+      second[r] = key_min(key_max(best[r], b), key_min(second[r], s));
+      arg = if_less(b, best[r], other, arg);         // equal: either, the row is in the list
+      best[r] = key_min(best[r], b);
+    }
+    const int in_warp = r * 8 + g;
+    // min: a row that overflows may end with a padding center; it is in the list, and its label an index all the same
+    if (t == 0 && warp_row + in_warp < n)
+      finish(warp_row + in_warp, best[r], second[r], min(arg, k - 1), norms[in_warp], bound, d, label, list, count);
+  }
+}

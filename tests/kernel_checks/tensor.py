@@ -1,0 +1,194 @@
+"""Checks of pack_centers.cu and assign_sm80.cu: packed centers, keys bit by bit, the list, labels after recheck."""
+
+from typing import Any
+
+import numpy as np
+import support
+from tensor_scores import KINDS, all_keys, bits_in_type, two_smallest
+
+import naive
+from gpukmeans import exact
+from gpukmeans.backends import _launch, _tensor_config, get_backend
+
+from .labels import UNCERTAIN, between
+from .machine import launch, library_of, never, on_card, problem, type_of
+
+LARGE = _launch.Card(80, 1, 163 << 10, 256)
+SMALL = _launch.Card(86, 1, 99 << 10, 256)
+
+
+class Pass:
+    """Rows and centers on the card, and the pass in one type over them."""
+
+    def __init__(self, X: Any, C: Any, kind: str, card: Any) -> None:
+        self.X, self.C, self.kind, self.k, self.d = X, C, kind, len(C), X.shape[1]
+        self.backend, self.sizes = get_backend("cupy"), _launch.Problem(len(X), X.shape[1], len(C), X.dtype.str[1:])
+        self.config = _tensor_config.config(self.sizes, card, kind)
+        assert self.config is not None
+        self.rows = self.backend.rows(on_card(X))
+        self.centers = self.backend.load(C.astype(np.float64), [self.rows])
+        size, form = (self.config.rows(self.k), self.config.columns), np.uint32 if kind == "tf32" else np.uint16
+        self.packed = on_card(np.full(size, 7, form))
+        self.quads = on_card(np.full((size[0] // 2, 4), 7, np.float32))
+        self.bound = on_card(np.full(3, 7, np.float32))
+        self.pack_launch = _tensor_config.pack(self.sizes, card, self.config)
+
+    @property
+    def terms(self) -> Any:
+        return exact.tensor_terms(self.d, self.kind, self.config.index_bits)
+
+    def pack(self, certify: bool = True, halted: Any = None, terms: Any = None) -> None:
+        now, (rows, columns) = self.centers, self.packed.shape
+        given = now.scores_of, now.half, now.norm, self.packed, self.quads, self.bound
+        sizes = int(certify), never() if halted is None else halted, now.form.columns, self.k, columns, rows
+        launch(self.pack_launch.kernel, self.pack_launch.grid, 128, *given, *(terms or self.terms), *sizes)
+
+    def assign(self, model: int, halted: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and the list."""
+        n, found = len(self.X), _tensor_config.assign(self.sizes, self.config)
+        self.labels, self.listed = on_card(np.full(n, -7), np.int32), on_card(np.zeros(n, UNCERTAIN).view(np.uint8))
+        self.count = on_card([0], np.uint64)
+        library_of(found.kernel, found.shared).set_rounding(model)
+        given = self.rows.data, self.centers.shift, self.packed, self.quads, self.bound
+        out = self.labels, self.listed, self.count, never() if halted is None else halted
+        launch(found.kernel, found.grid, found.block, *given, *out, n, self.d, self.k, shared=found.shared)
+        return self.labels.get(), self.listed.get().view(UNCERTAIN)[: int(self.count.get()[0])]
+
+    def recheck(self) -> np.ndarray:
+        """Labels of all rows."""
+        now, tally = self.centers, on_card(np.zeros(4), np.uint64)
+        head = self.rows.data, now.values, *now.for_scores, self.listed, self.count, self.labels, tally, never()
+        launch(f"recheck<{type_of(self.X)}>", 3, 128, *head, self.d, now.form.columns, self.k)
+        return self.labels.get()
+
+
+def assert_bound(p: Pass, d: int) -> None:
+    """That of exact.tensor_bound for d features, rounded up to float32."""
+    norm = float(p.centers.norm.get()[1:].view(np.float32)[0])
+    bound, wanted = p.bound.get(), np.array(exact.tensor_bound(d, norm, p.kind, p.config.index_bits))
+    assert (bound >= wanted).all(), "bound"
+    assert (bound <= np.maximum(wanted * (1 + 2e-7), 1e-36)).all(), "bound"
+
+
+def assert_packed(p: Pass) -> None:
+    """Rounded centers, half norms and bound; zeros and HIDDEN around them."""
+    k, d, now = p.k, p.d, p.centers
+    expected = np.zeros(p.packed.shape, np.uint32)
+    expected[:k, :d] = bits_in_type(now.scores_of.get()[:k, :d], p.kind)
+    np.testing.assert_array_equal(p.packed.get(), expected)
+    half = np.full(len(expected), 1e38, np.float32)
+    half[:k] = np.minimum(now.half.get()[:k], half[:k])
+    np.testing.assert_array_equal(p.quads.get(), np.tile(half.reshape(-1, 2), 2))
+    assert_bound(p, d)
+
+
+def assert_pass(p: Pass, model: int) -> None:
+    """Keys are those of tensor_scores; the list has the rows that the bound leaves open; labels are right."""
+    labels, found = p.assign(model)
+    n, now, bound = len(p.X), p.centers, p.bound.get()
+    assert ((labels >= 0) & (labels < p.k)).all(), "labels"
+    assert ((found["row"] >= 0) & (found["row"] < n)).all(), "rows of the list"
+    listed = np.zeros(n, bool)
+    listed[found["row"]] = True
+    assert listed.sum() == len(found), "a row is listed once"
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = (p.X - now.shift.get()[: p.d]).astype(np.float32)
+        norms = np.sqrt((x.astype(np.float64) ** 2).sum(axis=1))
+        flushed = np.sqrt(norms * norms + p.d * 2.0**-125)  # squares may have been
+        gaps = bound[0] + flushed * (bound[1].astype(np.float64) + bound[2] * flushed)
+    within = norms <= (2.0**15 if p.kind == "fp16" else 2.0**60)  # false for NaN
+    assert listed[~within].all(), "rows that overflow"
+    c, half = now.scores_of.get()[: p.k, : p.d], now.half.get()[: p.k]
+    keys = np.full((n, p.k), np.nan, np.float32)
+    keys[within] = all_keys(x[within], c, half, p.kind, model, p.config.index_bits)
+    best, second = two_smallest(keys)
+    is_clear = within & (np.abs(second - best - gaps) > 1e-3 * gaps)
+    assert (listed == ~(second - best > gaps))[is_clear].all(), "the list"
+    assert (keys[np.arange(n), labels] == best)[within].all(), "the best key"
+    mine = within[found["row"]]
+    support.assert_same_array(found["best"][mine], best[found["row"]][mine], "keys of the list")
+    np.testing.assert_allclose(found["gap"][mine], gaps[found["row"]][mine], rtol=1e-5)
+    is_finite = np.isfinite(p.X).all(axis=1)
+    expected = naive.labels(p.X[is_finite], p.C)
+    support.assert_same_array(labels[is_finite & ~listed], expected[~listed[is_finite]], "certified labels")
+    support.assert_same_array(p.recheck()[is_finite], expected, "labels after the recheck")
+
+
+def rows_and_centers(n: int, d: int, k: int, dtype: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as they come, between two centers, far away, infinite and NaN; equal centers, and one at the shift."""
+    X, C, _ = problem(max(n, k), d, k, dtype, kind)
+    X = X[:n]
+    if k > 4:
+        half = C[: k // 2]
+        C = np.concatenate([half, np.zeros((k % 2, d), dtype), -half])  # their mean is 0
+        C[1] = C[0]
+        C[-2] = C[-1]
+    strange = np.zeros((2, d), dtype)
+    strange[:, d // 2] = np.nan, np.inf
+    aside = between(C, 15, dtype) if k > 1 else X[:0]
+    return np.concatenate([X, aside, X[:2] * 2.0**17, X[:2] * 2.0**36, strange]).astype(dtype), C
+
+
+def check(
+    kind: str, n: int, d: int, k: int, dtype: str, data: str, *, card: Any = LARGE, models: Any = (0, 1, 2)
+) -> None:
+    """One pass: packed centers, then the labels in each model of rounding; shared memory without conflicts."""
+    p = Pass(*rows_and_centers(n, d, k, dtype, data), kind, card)
+    p.pack()
+    assert_packed(p)
+    for model in models:
+        assert_pass(p, model)
+    name = _tensor_config.assign(p.sizes, p.config)
+    conflicts = library_of(name.kernel, name.shared).bank_conflicts()  # counted in checked mode
+    assert conflicts in (None, 1), f"bank conflicts {conflicts}"
+
+
+def check_tensor() -> None:
+    """Many tiles and more than a block of rows, in two types and sizes of a row."""
+    check("bf16", 70, 61, 150, "f4", "noise", models=(0, 2))
+    check("tf32", 37, 13, 70, "f8", "offset", models=(1,))
+
+
+def check_tensor_types() -> None:
+    """Every type and size of a row; one row, one center, one feature."""
+    check("fp16", 40, 32, 37, "f4", "noise")
+    check("fp16", 5, 33, 33, "f8", "wide", card=SMALL)
+    check("bf16", 70, 128, 40, "f4", "noise", models=(1,))
+    check("bf16", 70, 250, 131, "f8", "noise", models=(2,))
+    check("tf32", 70, 31, 64, "f4", "wide", card=SMALL, models=(0,))
+    check("tf32", 40, 64, 65, "f4", "ties", models=(1,))
+    check("tf32", 70, 101, 33, "f4", "noise", models=(2,))
+    check("bf16", 1, 1, 1, "f4", "noise")
+    check("fp16", 9, 2, 5, "f4", "subnormal")
+
+
+def check_pack() -> None:
+    """The bound at every size of centers; all rows certified without one; a loop that has stopped."""
+    sizes = [10.0**p for p in range(-36, 16)] + [2.0**15, 2.0**15 * 1.0001, 2.0**55, 2.0**55 * 1.0001, np.inf, np.nan]
+    for kind in KINDS:
+        X, C = rows_and_centers(20, 21, 37, "f4", "noise")
+        p = Pass(X, C, kind, LARGE)
+        p.pack(halted=on_card([1], np.int32))
+        assert (p.packed.get() == 7).all(), "halted"
+        assert (p.quads.get() == 7).all(), "halted"
+        assert (p.bound.get() == 7).all(), "halted"
+        for i, size in enumerate(sizes):
+            p.centers.norm.set(np.array([0, np.float32(size).view(np.uint32)], np.uint32))
+            p.pack(terms=exact.tensor_terms(i + 1, kind, p.config.index_bits))
+            assert_bound(p, i + 1)
+        p.centers.norm.set(np.array([0, np.float32(3).view(np.uint32)], np.uint32))
+        for term, bound in enumerate(([4.5, 0, 0], [0, 3, 0], [9, 0, 1], [4, 1, 0], [4, 1, 0])):  # each term alone
+            p.pack(terms=[*(1.0 * (i == term) for i in range(5)), 9.0])
+            assert p.bound.get().tolist() == bound
+        p.pack(certify=False)
+        assert p.bound.get().tolist() == [-np.inf, 0, 0]
+        _, found = p.assign(0)
+        finite = np.isfinite(X[found["row"]]).all(axis=1) & (kind != "fp16")
+        assert not finite.any(), "rows of the list"
+        labels, found = p.assign(0, halted=on_card([1], np.int32))
+        assert (labels == -7).all(), "halted"
+        assert len(found) == 0, "halted"
+        p = Pass(X, C * np.float32(2.0**56), kind, LARGE)
+        p.pack()
+        assert p.bound.get().tolist() == [np.inf, 0, 0]
+        assert len(p.assign(0)[1]) == len(X)

@@ -1,0 +1,89 @@
+"""The tensor pass in NumPy: the types it multiplies in, three models of how its cores add.
+
+The models are those of tests/simt/tensor_cores.h. No vendor documents how cores add; what was measured on cards (Fasi
+et al. 2021, "Numerical behavior of NVIDIA tensor cores") is blocks of 4 products and more, aligned with as many bits.
+"""
+
+import numpy as np
+
+HIDDEN = np.float32(1e38)
+"""The half norm of padding and of centers that cannot win: finite, as its low bits are given away, too."""
+KINDS = ("bf16", "fp16", "tf32")
+"""By their number in kernels/tensor.cuh."""
+MODELS = (0, 1, 2)
+"""The sum of an instruction rounded once; truncated after each product; in blocks of 4, aligned and truncated."""
+
+
+def bits_in_type(v, kind):
+    """Values rounded to the nearest of the type, as its bits."""
+    v = np.ascontiguousarray(v, np.float32)
+    u = v.view(np.uint32)
+    if kind == "fp16":
+        with np.errstate(over="ignore"):
+            return v.astype(np.float16).view(np.uint16).astype(np.uint32)
+    if kind == "bf16":
+        return (u + np.uint32(0x7FFF) + (u >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isfinite(v), (u + np.uint32(0x1000)) & np.uint32(0xFFFFE000), u)  # ties away from zero
+
+
+def in_type(v, kind):
+    """Values rounded to the nearest of the type, as float32."""
+    bits = bits_in_type(v, kind)
+    if kind == "fp16":
+        return bits.astype(np.uint16).view(np.float16).astype(np.float32)
+    return (bits << np.uint32(16) if kind == "bf16" else bits).view(np.float32)
+
+
+def truncated(v):
+    """Float64 values rounded to float32 towards zero."""
+    f = v.astype(np.float32)
+    return np.where(np.abs(f.astype(np.float64)) > np.abs(v), np.nextafter(f, np.float32(0)), f)
+
+
+def accumulate(c, a, b, kind, model):
+    """``c + a @ b`` as the cores add it: c (n, k) float32, a (n, d) and b (d, k) values of the type. float32."""
+    d, together = a.shape[1], {0: 8 if kind == "tf32" else 16, 1: 1, 2: 4}[model]
+    a, b, acc = a.astype(np.float64), b.astype(np.float64), c.astype(np.float32)
+    for j0 in range(0, d, together):
+        terms = [acc.astype(np.float64), *(a[:, j, None] * b[None, j] for j in range(j0, min(d, j0 + together)))]
+        if model == 2:
+            unit = np.ldexp(1.0, np.frexp(np.max(np.abs(terms), axis=0))[1] - 24)
+            terms = [np.trunc(t / unit) * unit for t in terms]
+        total = sum(terms[1:], terms[0])
+        acc = total.astype(np.float32) if model == 0 else truncated(total)
+    return acc
+
+
+def keys(scores, index_bits):
+    """Scores (n, k) float32 with a part of the center's index in their low bits, as in kernels/assign_sm80.cu.
+
+    A tile has 4 * 2**index_bits centers; one of the four lanes that share a row sees two of every eight.
+    """
+    place = np.arange(scores.shape[1]) % (4 << index_bits)
+    index = (place // 8 * 2 + place % 2).astype(np.uint32)
+    kept = scores.view(np.uint32) & ~np.uint32((1 << index_bits) - 1)
+    return (kept | index).view(np.float32)
+
+
+def all_keys(X, centers, half, kind, model, index_bits):
+    """Keys (n, k) of rows and centers that are shifted, from these half norms."""
+    start = np.broadcast_to(np.minimum(half, HIDDEN).astype(np.float32), (len(X), len(centers)))
+    scores = accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model)
+    return keys(scores, index_bits)
+
+
+def fast_pass(X, centers, kind, model, index_bits):
+    """Best key, second best and label of each row of shifted data; of equal centers all but the first are hidden."""
+    X, centers = np.asarray(X, np.float32), np.asarray(centers, np.float32)
+    half = np.full(len(centers), np.inf)
+    first = np.unique(centers, axis=0, return_index=True)[1]
+    half[first] = (centers[first].astype(np.float64) ** 2).sum(axis=1) / 2
+    found = all_keys(X, centers, half, kind, model, index_bits)
+    best, second = two_smallest(found)
+    return best, second, found.argmin(axis=1)
+
+
+def two_smallest(found):
+    """Best and second best of keys (n, k), beside those of what pads the last tile."""
+    found = np.concatenate([found, np.full((len(found), 1), HIDDEN)], axis=1)
+    return np.partition(found, 1, axis=1)[:, :2].T

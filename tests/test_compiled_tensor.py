@@ -1,0 +1,63 @@
+"""The machine code of the tensor pass: its tile loop multiplies, reads shared memory without waste, flushes no key."""
+
+import re
+
+import pytest
+import support
+from compiled import compile as nvrtc
+from compiled import launches, sass
+from compiled.tensor_loops import ARCHITECTURES, Sizes, loop
+
+from gpukmeans.backends import _tensor_config
+
+# Least multiply-adds of a warp for an instruction, by architecture, type and bytes of a row: what fused Triton kernels
+# reach at 64 and 128 features, counted in the same way. (Not at 128 features of TF32 on sm_90: Triton has 413 there, by
+# instructions for groups of warps.)
+GOALS = {(80, 0, 128): 189, (80, 0, 256): 327, (80, 2, 256): 165, (80, 2, 512): 261}
+GOALS |= {(90, 0, 128): 242, (90, 0, 256): 460, (90, 2, 256): 232, (90, 2, 512): 390}
+INSTANCES = [(a, instance) for a in ARCHITECTURES for instance in launches.instances("assign_sm80", a)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools():
+    if reason := nvrtc.missing():
+        support.missing("nvrtc", reason)
+
+
+@pytest.mark.parametrize(("architecture", "instance"), INSTANCES)
+def test_the_tile_loop_is_little_but_matrix_instructions_and_its_epilogue(architecture, instance):
+    sizes, found = Sizes.of(instance), loop(instance, architecture)
+    body = sass.tile_loop(nvrtc.kernels("assign_sm80", architecture)[instance])
+    assert sass.count(body, "HMMA") == sizes.instructions
+    assert found.epilogue_a_score <= (3.7 if architecture == 100 else 4.2), "3-input minimum from sm_100 on"
+    if sizes.row_blocks == _tensor_config.SHAPES.many_rows[sizes.row_bytes].row_blocks:
+        assert found.products_an_instruction >= GOALS.get((architecture, sizes.kind, sizes.row_bytes), 0)
+
+
+@pytest.mark.parametrize(("architecture", "instance"), INSTANCES)
+def test_the_tile_loop_moves_16_bytes_at_a_time(architecture, instance):
+    sizes, body = Sizes.of(instance), sass.tile_loop(nvrtc.kernels("assign_sm80", architecture)[instance])
+    codes = sass.opcodes([line for line in body if not line.startswith("@!PT")])  # never executed: before a copy
+    matrices = [code for code in codes if code.startswith("LDSM")]
+    assert len(matrices) == sizes.row_bytes // 64 * sizes.center_blocks
+    assert all(code.endswith(".4") for code in matrices), matrices
+    assert [code for code in codes if re.match(r"LDS\b", code)] == ["LDS.128"] * sizes.center_blocks
+    copies = [code for code in codes if code.startswith("LDGSTS")]
+    assert len(copies) == sizes.center_blocks * 8 * sizes.row_bytes // 16 // (32 * sizes.warps) + 1
+    assert all(".128" in code for code in copies), copies
+
+
+@pytest.mark.parametrize(("architecture", "instance"), INSTANCES)
+def test_no_key_is_flushed(architecture, instance):
+    """A score of 0 with an index in its low bits is subnormal: -ftz=true must not reach it."""
+    body = sass.tile_loop(nvrtc.kernels("assign_sm80", architecture)[instance])
+    compared = [code for code in sass.opcodes(body) if re.match(r"FMNMX|FSETP", code)]
+    assert compared
+    assert not [code for code in compared if "FTZ" in code]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_plain_minimum_would_be_flushed(architecture):
+    text = 'extern "C" __global__ void k(float* v) { v[0] = fminf(v[1], v[2]); }'
+    lines = nvrtc.functions("probe", text, ["k"], architecture)["k"].lines
+    assert [code for code in sass.opcodes(lines) if re.match(r"FMNMX.*FTZ", code)]

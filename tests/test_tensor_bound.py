@@ -1,0 +1,211 @@
+"""Attacks on the error bound of the tensor pass (exact.tensor_bound), on the pass as tests/tensor_scores.py has it.
+
+As in test_bound.py: an attack gives no wrong label with the bound as it is, and only wrong ones without the share of it
+that the attack is made for, which is left out alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import support
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensor_scores import KINDS, MODELS, accumulate, fast_pass, in_type
+
+import naive
+from gpukmeans import exact
+
+ROWS = 128
+
+
+class Attack(NamedTuple):
+    X: np.ndarray
+    centers: np.ndarray
+    kind: str
+    model: int
+    index_bits: int = 4
+
+    def n_wrong(self) -> int:
+        """Rows with a wrong label that is certified."""
+        bound = exact.tensor_bound(self.X.shape[1], largest_norm(self.centers), self.kind, self.index_bits)
+        best, second, labels = fast_pass(self.X, self.centers, self.kind, self.model, self.index_bits)
+        certified = second - best > gaps(self.X, bound)
+        return int((certified & (labels != naive.labels(self.X, self.centers))).sum())
+
+
+def largest_norm(centers):
+    return float(np.sqrt((centers.astype(np.float64) ** 2).sum(axis=1)).max()) * 1.0000002
+
+
+def gaps(X, bound):
+    """2 E of each row, in float32."""
+    norms = np.sqrt((X.astype(np.float32) ** 2).sum(axis=1, dtype=np.float32))
+    const, linear, quadratic = np.array(bound, np.float32)
+    return const + norms * (linear + quadratic * norms)
+
+
+def weaken(monkeypatch, without, factor=0.0):
+    """Scale one share of the bound."""
+    shares = exact._tensor_shares
+
+    def weaker(*args):
+        kept = shares(*args)
+        return {**kept, without: factor * kept[without]}
+
+    monkeypatch.setattr(exact, "_tensor_shares", weaker)
+
+
+def opposite_centers(x, p, share, error):
+    """Center 0 at p and 1 at -p, so that errors of x and p add; the last feature, where x is 0, makes up for x.p.
+
+    Center 0 is nearer by `share` of `error`, which the pass is to lose.
+    """
+    x, p = np.float32(x), np.float32(p)
+    pair = np.zeros((2, len(p) + 1), np.float32)
+    pair[:, :-1] = p, -p
+    pair[0, -1] = np.sqrt(2 * (2 * (x.astype(np.float64) @ p) - share * error))
+    X = np.zeros((ROWS, len(x) + 1), np.float32)
+    X[:, :-1] = x
+    return X, pair
+
+
+def rounding_attack(kind, model):
+    """Values just below the middle between two of the type; rows near to the shift, so that half norms are alike."""
+    unit = exact.TENSOR_TYPES[kind].unit
+    x, p = np.full((2, 16), 1 + 0.98 * unit) * [[2.0**-5], [1]]
+    return Attack(*opposite_centers(x, p, 0.02, 4 * unit * (x @ p)), kind, model)
+
+
+def small_rows_attack(model):
+    """Rows below half of the smallest number of fp16: nothing is left of them."""
+    x, p = np.full(16, 0.98 * 2.0**-25), np.full(16, 2.0**-12)
+    return Attack(*opposite_centers(x, p, 0.02, 2 * (x @ p)), "fp16", model)
+
+
+def small_centers_attack(model):
+    """The same of centers."""
+    x, p = np.full(16, 2.0**-15), np.full(16, 0.98 * 2.0**-25)
+    return Attack(*opposite_centers(x, p, 0.02, 2 * (x @ p)), "fp16", model)
+
+
+def truncation_attack(kind, model, d=126):
+    """Products add not quite a unit in the last place each to center 1's half norm and are lost; center 0 has none."""
+    q, step = 2.0**-4, 31 * 2.0**-28  # 0.97 of a unit in the last place of 1, and in every type q times a value
+    lost = d * step
+    X, pair = np.zeros((ROWS, d + 1), np.float32), np.zeros((2, d + 1), np.float32)
+    X[:, :-1], pair[1, :-1] = step / q, -q
+    pair[:, -1] = np.sqrt(2 * (1 + 2.0**-20 + np.array([0.96 * lost, -q * q * d / 2])))
+    return Attack(X, pair, kind, model, 3)
+
+
+def index_attack(kind, model, index_bits=5):
+    """Two scores one unit in the last place apart, in the wrong order by their rounding; the index widens the gap.
+
+    Of two scores the lower one has only ones in its low bits and index 0, the other zeros and the largest index. Found
+    among centers near (-1/2, a) and (1/2, a), whose half norms are just above 1/2.
+    """
+    unit, steps = exact.TENSOR_TYPES[kind].unit, np.arange(-300, 300) * 2.0**-24
+    # v and x will be rounded down
+    v, x, a = 0.5 * (1 + 0.98 * unit), 2.0**-23 / unit * (1 + 0.98 * unit), np.sqrt(0.75) + 2.0**-10
+    X = np.zeros((ROWS, 2), np.float32)
+    X[:, 0] = x
+    near, far = (np.stack([np.full(600, s * v), a + s * x * v / a + steps], axis=1).astype(np.float32) for s in (1, -1))
+    found = []
+    for c, index in ((far, 0), (near, (1 << index_bits) - 1)):
+        half = ((c.astype(np.float64) ** 2).sum(axis=1) / 2).astype(np.float32)
+        scores = accumulate(half[None], -in_type(X[:1], kind), in_type(c, kind).T, kind, model)[0]
+        key = scores.view(np.uint32) & ~np.uint32((1 << index_bits) - 1) | np.uint32(index)
+        found.append((naive.distances(X[:1], c)[0], key.view(np.float32)))
+    (D_far, key_far), (D_near, key_near) = found
+    gap = np.where(D_near < D_far[:, None], key_near - key_far[:, None], -1)
+    a, b = np.unravel_index(gap.argmax(), gap.shape)
+    centers = np.repeat(far[a][None], 4 << index_bits, axis=0)  # equal centers are hidden, all but the first
+    centers[-1] = near[b]
+    return Attack(X, centers, kind, model, index_bits)
+
+
+SMALL = (small_rows_attack, small_centers_attack)
+# The share of the bound that an attack is made for, the part of it that still gives wrong labels, and the attack.
+CASES = [
+    *(pytest.param("rounding", 0.7, rounding_attack(t, m), id=f"rounding-{t}-{m}") for t in KINDS for m in MODELS),
+    *(pytest.param("least", 0.7, make(m), id=f"{make.__name__}-{m}") for make in SMALL for m in MODELS),
+    *(pytest.param("chain", 0.2, truncation_attack(t, m), id=f"chain-{t}-{m}") for t in KINDS for m in (1, 2)),
+    *(pytest.param("index", 0.5, index_attack(t, m), id=f"index-{t}-{m}") for t in KINDS for m in MODELS),
+]
+
+
+@pytest.mark.parametrize(("share", "part", "attack"), CASES)
+def test_no_attack_gives_a_wrong_label(share, part, attack):
+    assert attack.n_wrong() == 0
+
+
+@pytest.mark.parametrize(("share", "part", "attack"), CASES)
+def test_without_its_share_of_the_bound_the_attack_gives_wrong_labels(monkeypatch, share, part, attack):
+    weaken(monkeypatch, share)
+    assert attack.n_wrong() == ROWS
+
+
+@pytest.mark.parametrize(("share", "part", "attack"), CASES)
+def test_with_a_part_of_its_share_the_attack_gives_wrong_labels(monkeypatch, share, part, attack):
+    weaken(monkeypatch, share, part)
+    assert attack.n_wrong() == ROWS
+
+
+def test_every_share_of_the_bound_is_attacked():
+    assert {case.values[0] for case in CASES} == exact._tensor_shares(8, "fp16", 4).keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [1, 2, 3, 7, 16, 100, 256, 257, 4096])
+def test_the_bound_is_nowhere_below_that_of_the_float32_pass(kind, d):
+    """So a recheck in float32 finds the winner among the centers within 2 E of the best score of this pass."""
+    for norm in (0.0, 1e-10, 1.0, 3e4):
+        for chain in (None, exact.CHAIN):
+            plain, tensor = exact.score_bound(d, norm, chain=chain), exact.tensor_bound(d, norm, kind, 3)
+            assert all(t >= p for t, p in zip(tensor, plain, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_certified_where_values_may_overflow(kind):
+    largest = exact.TENSOR_TYPES[kind].largest
+    assert np.isfinite(exact.tensor_bound(8, largest, kind, 4)).all()
+    for norm in (largest * 1.001, np.inf, np.nan):
+        assert exact.tensor_bound(8, norm, kind, 4) == (np.inf, 0, 0)
+    assert np.isfinite(in_type(np.array([largest * 1.9], np.float32), kind)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    d=st.integers(1, 70),
+    k=st.integers(1, 150),
+    spread=st.sampled_from([0, 3, 14]),
+    power=st.sampled_from([-70, -12, 0, 9]),
+    nearness=st.sampled_from([0.0, 2.0**-13, 2.0**-9, 1.0]),
+    index_bits=st.sampled_from([3, 4, 5]),
+)
+def test_scores_are_within_the_bound_and_certified_labels_are_right(
+    kind, model, seed, d, k, spread, power, nearness, index_bits
+):
+    rng = np.random.default_rng(seed)
+    centers = (rng.normal(size=(k, d)) * 2.0 ** (power + rng.integers(-spread, spread + 1, (k, d)))).astype(np.float32)
+    a, b = rng.integers(0, k, (2, 60))
+    t = 0.5 + nearness * rng.normal(size=(60, 1))  # rows about halfway between two centers
+    X = (t * centers[a] + (1 - t) * centers[b]).astype(np.float32)
+    norm = largest_norm(centers)
+    bound = exact.tensor_bound(d, norm, kind, index_bits)
+    if kind == "fp16" and not norm <= 2.0**15:
+        assert bound.const == np.inf
+        return
+    best, second, labels = fast_pass(X, centers, kind, model, index_bits)
+    gap = gaps(X, bound)
+    certified = second - best > gap
+    support.assert_same_array(labels[certified], naive.labels(X, centers)[certified].astype(labels.dtype))
+    x, c = X.astype(np.float64), centers.astype(np.float64)
+    scores = np.sort((c * c).sum(axis=1) / 2 - x @ c.T, axis=1)
+    assert (np.abs(best - scores[:, 0]) <= gap / 2).all()
+    if k > 1 and len(np.unique(centers, axis=0)) == k:
+        assert (np.abs(second - scores[:, 1]) <= gap / 2).all()
