@@ -262,9 +262,9 @@ class TensorType(NamedTuple):
 
 
 TENSOR_TYPES = {
-    "bf16": TensorType(2.0**-8, 0.0, _OVERFLOW_NORM),
+    "bf16": TensorType(2.0**-8, 0.0, OVERFLOW_NORM),
     "fp16": TensorType(2.0**-11, 2.0**-25, 2.0**15),
-    "tf32": TensorType(2.0**-11, 0.0, _OVERFLOW_NORM),
+    "tf32": TensorType(2.0**-11, 0.0, OVERFLOW_NORM),
 }
 """By name; products of two of their values are exact in float32."""
 
@@ -299,13 +299,13 @@ def _tensor_shares(n_features: int, kind: str, index_bits: int) -> dict[str, flo
 
 def tensor_terms(n_features: int, kind: str, index_bits: int) -> TensorTerms:
     """Constants of :func:`tensor_bound` for one type of :data:`TENSOR_TYPES`."""
-    shares, plain = _tensor_shares(n_features, kind, index_bits), _bound_terms(n_features, 1.0, 1, U32)
+    shares, plain = _tensor_shares(n_features, kind, index_bits), bound_terms(n_features)
     second_order, grown, scores = 1.002, (1 + TENSOR_TYPES[kind].unit) ** 2, shares["chain"] + shares["index"]
     return TensorTerms(
         half_norm=second_order * scores,
         product=second_order * (scores * grown + shares["rounding"]),
-        canonical=plain["canonical_quadratic"],
-        tiny=plain["tiny"],
+        canonical=plain.canonical_quadratic,
+        tiny=plain.tiny,
         least=second_order * (1 + scores / 2) * shares["least"],
         largest=TENSOR_TYPES[kind].largest,
     )
