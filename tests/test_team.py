@@ -174,3 +174,16 @@ def test_no_more_workers_than_their_sums_are_worth(steps):
     with threads(64):
         few_rows, many_rows = (steps._n_workers(n, np.zeros((1000, 300))) for n in (1000, 10**6))
     assert (few_rows, many_rows) == (6, 64)
+
+
+def test_every_worker_rechecks_with_the_centers_of_the_iteration(steps, monkeypatch):
+    from gpukmeans import exact
+    from gpukmeans.backends import _threads
+
+    problem = RECIPES[0].build()
+    expected = result_of(fitted(problem))
+    monkeypatch.setattr(exact, "bound_terms", lambda *_, **__: exact.BoundTerms(*[1e30] * 5))  # certifies no row
+    monkeypatch.setattr(_threads, "together", early)
+    model = fitted(problem, n_threads=4)
+    assert_same_fit(result_of(model), expected)
+    assert all(record.n_rechecked == len(problem.X) for record in model.history_)
