@@ -29,6 +29,7 @@ from .validation import (
     check_parameters,
     check_rng,
     check_sample_weight,
+    parameter_names,
 )
 
 _log = logging.getLogger("gpukmeans")
@@ -205,7 +206,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         OutOfMemoryError
             If a card cannot hold what is needed even with the rows streamed through it.
         """
-        check_parameters("KMeans", **self.get_params(deep=False))
+        check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X):
             return self._fit(X, sample_weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
 import numbers
@@ -24,12 +25,20 @@ class InvalidParameterError(ValueError, TypeError):
     """A parameter of the wrong type or out of range (both kinds of error, as in scikit-learn)."""
 
 
+def _parameter_names(cls: Any) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(cls.__init__).parameters if name != "self")
+
+
+parameter_names: Callable[[type], tuple[str, ...]] = functools.cache(_parameter_names)
+"""Names of the parameters of an estimator's class; to look at a signature takes as long as to fit a few rows."""
+
+
 class SuggestsParameters:
     """Mixin: an unknown constructor parameter is answered with the nearest known one."""
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
         """Refuse an unknown parameter before Python does, with a better message."""
-        known = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        known = parameter_names(cls)
         for name in params:
             if name not in known:
                 raise TypeError(_unknown(cls.__name__, name, known))
@@ -47,7 +56,7 @@ class SuggestsParameters:
         -------
         self
         """
-        known = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        known = parameter_names(type(self))
         for name in params:
             if name not in known:
                 raise ValueError(_unknown(type(self).__name__, name, known))
@@ -213,7 +222,7 @@ def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str =
 
     What lies on a CUDA device stays there and becomes a CuPy array; a copy only if its dtype or its order is another.
     """
-    if estimator is not None and not reset and _needs_no_check(X, estimator):
+    if _is_plain(X) and _takes_features_of(X, estimator, reset):
         return X
     if on_device(X):
         return _check_device_data(X, estimator, reset, name)
@@ -226,17 +235,27 @@ def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str =
     return checked
 
 
-def _needs_no_check(X: Any, estimator: Any) -> bool:
-    """Whether scikit-learn's checks, which take longer than the prediction of a few rows, would return X as it is."""
+def _is_plain(X: Any) -> bool:
+    """Whether scikit-learn's checks, which take longer than a fit of a hundred rows, would return X as it is."""
     return (
         type(X) is np.ndarray
         and X.dtype.char in "fd"
         and X.dtype.isnative
         and X.ndim == 2
-        and X.shape[0] > 0
+        and X.size > 0
         and X.flags.c_contiguous
-        and X.shape[1] == getattr(estimator, "n_features_in_", None)
-        and not hasattr(estimator, "feature_names_in_")
+    )
+
+
+def _takes_features_of(X: FloatArray, estimator: Any, reset: bool) -> bool:
+    """Whether an array without names for its features is all right for the estimator; `reset`: it is from now on."""
+    if estimator is not None and reset:
+        estimator.n_features_in_ = X.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        return True
+    return estimator is None or (
+        X.shape[1] == getattr(estimator, "n_features_in_", None) and not hasattr(estimator, "feature_names_in_")
     )
 
 
@@ -316,10 +335,14 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
 
 def check_init_centers(centers: Any, X: FloatArray, n_clusters: int) -> FloatArray:
     """Initial centers as a new C-contiguous array of the dtype of X and of shape (n_clusters, n_features)."""
-    centers = _refuse_kind(to_host(centers), "init")
-    checked: FloatArray = check_array(
-        centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
-    )
+    checked: FloatArray
+    if _is_plain(centers):
+        checked = centers.astype(X.dtype)
+    else:
+        centers = _refuse_kind(to_host(centers), "init")
+        checked = check_array(
+            centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
+        )
     if not np.isfinite(checked).all():
         refuse_non_finite(checked, name="init")
     if checked.shape[0] != n_clusters:

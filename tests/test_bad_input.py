@@ -460,10 +460,25 @@ def test_the_short_way_past_the_checks_answers_as_the_long_one(backend, monkeypa
     fitted = KMeans(3, random_state=0, backend=backend).fit(X)
     data = FORMS[form]()
     short = outcome(lambda: getattr(fitted, method)(data))
-    monkeypatch.setattr("gpukmeans.validation._needs_no_check", lambda X, estimator: False)
+    monkeypatch.setattr("gpukmeans.validation._is_plain", lambda X: False)
     long = outcome(lambda: getattr(fitted, method)(data))
     assert type(short) is type(long)
     assert np.array_equal(short, long)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_fit_takes_and_refuses_the_same_data_and_starts_by_the_short_way(monkeypatch, form):
+    data = FORMS[form]()
+
+    def fits():
+        model = KMeans(1, init=X[:1], n_init=1, backend="numpy").fit(optional("pandas").DataFrame(X))
+        rows = outcome(lambda: model.fit(data).labels_.tolist())
+        starts = outcome(lambda: KMeans(2, init=data, n_init=1, backend="numpy").fit(X).cluster_centers_.tolist())
+        return rows, starts, getattr(model, "n_features_in_", None), hasattr(model, "feature_names_in_")
+
+    short = fits()
+    monkeypatch.setattr("gpukmeans.validation._is_plain", lambda X: False)
+    assert short == fits()
 
 
 def test_rows_without_names_for_a_model_with_names_warn_as_in_scikit_learn(backend):
