@@ -27,10 +27,9 @@ LONGEST_PASS = 1 << 34
 RANGES = 16
 """Of rows, for each worker: small enough for a worker that loses its core for a moment."""
 
-_CUBE, _MATRIX, _VECTOR = (np.empty((0,) * n, dtype=np.int64) for n in (3, 2, 1))
-_NO_SCALES = (NO_WEIGHT, NO_WEIGHT, 0.0, 0.0, False)
-_NO_SUMS = (*_NO_SCALES, _MATRIX, _MATRIX, _VECTOR, _VECTOR)
-_NO_LOOP = (0, 0.0, 0.0, (NO_WEIGHT, 0.0, 0.0), np.empty((0, 6)))
+_NO_CODES = np.empty((0, 0), dtype=np.int64)
+_NO_SUMS = (NO_WEIGHT, NO_WEIGHT, _NO_CODES)
+_NO_LOOP = (0, 0.0, 0.0, NO_WEIGHT, np.empty((0, 6)))
 
 
 class _Running:
@@ -41,14 +40,10 @@ class _Running:
 
     def __init__(self, rows: Rows, n_clusters: int, encoding: Encoding, n_workers: int) -> None:
         n_features = rows.data.shape[1]
-        self.two_limbs = encoding.two_limbs
-        scales = encoding.features.scale, float(encoding.weights.scale[0]), encoding.features.low_scale
-        self.scales = (weights_of(rows), *scales, encoding.two_limbs)
-        self.decode = decode_of(encoding)
+        self.weight, self.scale, self.unscale = weights_of(rows), *scales_of(encoding)
+        width = 2 * n_features + 2 if encoding.two_limbs else n_features + 2
         # workers share no line of the cache
-        n, k = n_clusters + -(-8 // n_features), n_clusters + 8
-        shapes = (n, n_features), (n, n_features if encoding.two_limbs else 0), (k,), (k,)
-        self.sums = [np.zeros((n_workers, *shape), dtype=np.int64) for shape in shapes]
+        self.sums = np.zeros((n_workers, n_clusters + -(-8 // width), width), dtype=np.int64)
         self.n_clusters = n_clusters
         self.moved_share = -1.0  # no pass yet
         self.packed = packed_for(n_clusters, n_features, rows.data.dtype)
@@ -56,35 +51,21 @@ class _Running:
         in_memory = isinstance(rows.data, np.ndarray)  # the rows of a sparse block are not
         self.pruning = Pruning(rows.n_samples if in_memory else 0, n_features, n_clusters, n_workers)
 
-    def of_worker(self, worker: int) -> tuple[Any, ...]:
-        """What a kernel needs to add rows up."""
-        return (*self.scales, *(array[worker] for array in self.sums))
-
-    def clear(self) -> None:
-        for array in self.sums:
-            array.fill(0)
-
-    def total(self, index: int) -> Int64Array:
-        # a worker's share alone may wrap around; the total cannot, and integer addition brings it back
-        result: Int64Array = self.sums[index].sum(axis=0)[: self.n_clusters]
-        return result
-
     def partial(self, rows: Rows, moved: int, rechecked: int) -> Partial:
         """The sums as they are now."""
-        return Partial(
-            self.total(0),
-            self.total(1) if self.two_limbs else None,
-            self.total(2),
-            self.total(3) if rows.sample_weight is not None else None,
-            moved,
-            rechecked,
-        )
+        # a worker's share alone may wrap around; the total cannot, and integer addition brings it back
+        total: Int64Array = self.sums.sum(axis=0)[: self.n_clusters]
+        d = rows.data.shape[1]
+        low = total[:, d + 2 :] if total.shape[1] > d + 2 else None
+        weights_low = None if rows.sample_weight is None else total[:, d + 1]
+        return Partial(total[:, :d], low, total[:, d], weights_low, moved, rechecked)
 
 
-def decode_of(encoding: Encoding) -> tuple[Float64Array, float, float]:
-    """What the kernels multiply sums of codes with: 2**-e of each feature, 2**-bits, 2**-e of the weights."""
-    code = encoding.features
-    return np.ldexp(1.0, -code.exponents), 1 / code.low_scale, float(1 / encoding.weights.scale[0])
+def scales_of(encoding: Encoding) -> tuple[Float64Array, Float64Array]:
+    """What the kernels make codes with, and numbers of their sums: for each feature, the weights, and the low limb."""
+    features, weights = encoding.features, float(encoding.weights.scale[0])
+    scale = np.append(features.scale, [weights, features.low_scale])
+    return scale, np.append(np.ldexp(1.0, -features.exponents), [1 / weights, 1 / features.low_scale])
 
 
 class Steps(Backend):
@@ -105,19 +86,13 @@ class Steps(Backend):
     def recenter(
         self, partial: Partial, centers: Float64Array, encoding: Encoding, threshold: float, *, relocated: bool = False
     ) -> tuple[Float64Array, Outcome]:
-        k = len(centers)
         after = np.empty_like(centers)
+        weights_low = np.zeros_like(partial.weights) if partial.weights_low is None else partial.weights_low
+        columns = [partial.sums, partial.weights, weights_low]
+        if partial.sums_low is not None:
+            columns.append(partial.sums_low)
         n_empty, shift_sq, changed = _numba_centers.recenter(
-            partial.sums,
-            _MATRIX if partial.sums_low is None else partial.sums_low,
-            partial.weights,
-            _VECTOR if partial.weights_low is None else partial.weights_low,
-            decode_of(encoding),
-            not encoding.two_limbs,
-            relocated,
-            centers,
-            after,
-            np.empty(3 * k),
+            np.column_stack(columns), scales_of(encoding)[1], relocated, centers, after, np.empty(3 * len(centers))
         )
         n_moved, n_rechecked = partial.n_moved, partial.n_rechecked
         if n_empty and not relocated:
@@ -138,7 +113,7 @@ class Steps(Backend):
             return super().iterate(blocks, centers, encoding, threshold, most)
         pair, records = np.empty((2, *centers.shape)), np.empty((at_once, 6))
         pair[0] = centers
-        loop = (at_once, running.moved_share, threshold, running.decode, records)
+        loop = (at_once, running.moved_share, threshold, running.unscale, records)
         n, counts = self._together(
             rows.data, rows, 0, rows.n_samples, pair, running.packed, REBUILD, running, running.scratch, loop
         )
@@ -166,7 +141,10 @@ class Steps(Backend):
             packed = packed_for(len(centers), X.shape[1], X.dtype)
             memory = [_scratch_for(packed) for _ in range(_n_workers(len(X), centers))]
             return self._dense(X, rows, centers, packed, mode, None, memory)
-        sums = [_NO_SUMS if mode == LABELS else running.of_worker(w) for w in range(len(running.scratch))]
+        sums = [
+            _NO_SUMS if mode == LABELS else (running.weight, running.scale, running.sums[worker])
+            for worker in range(len(running.scratch))
+        ]
 
         def in_tiles(tiles: Tiles, *, keep: bool = False) -> Int64Array | None:
             packed = packed_groups(tiles.center_at, X.shape[1], PACKED, tiles.width, X.dtype)
@@ -181,7 +159,7 @@ class Steps(Backend):
         if counts is None:
             pruning.forget()
             if mode == REBUILD:
-                running.clear()
+                running.sums.fill(0)
             moved, rechecked = self._dense(X, rows, centers, running.packed, mode, running, running.scratch)
         else:
             moved, rechecked = int(counts[0]), int(counts[1])
@@ -225,7 +203,9 @@ class Steps(Backend):
         """Call `_numba_assign.iterate` in as many threads as there is memory for; its result, and their counts."""
         n_workers = len(memory)
         counts = np.zeros((n_workers, 16), dtype=np.int64)  # a cache line apart
-        sums = (*_NO_SCALES, _CUBE, _CUBE, _MATRIX, _MATRIX) if running is None else (*running.scales, *running.sums)
+        sums = (NO_WEIGHT, NO_WEIGHT, _NO_CODES[None])
+        if running is not None:
+            sums = (running.weight, running.scale, running.sums)
         team = np.zeros(TEAM_SIZE, dtype=np.int64)
         n_tiles = -(-(high - low) // TILE)
         team[SIZE] = max(1, n_tiles // (n_workers * RANGES)) * TILE

@@ -36,15 +36,14 @@ ASSIGN_LINES = 3
 
 
 def _assign(  # type: ignore[no-untyped-def]
-    X, low, high, labels, centers, shift, groups, blocks, half, bound, mode,
-    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
+    X, low, high, labels, centers, shift, groups, blocks, half, bound, mode, weight, scale, sums, counts, scratch
 ):  # fmt: skip
     """Renew the labels of rows low..high and bring the sums of this worker up to date (see LABELS, REBUILD, MOVED).
 
     X: the rows as float32 and as float64, one of them empty: so there is one kernel for both. shift: likewise, so that
     x - shift is rounded once. groups or blocks: the packed centers, the other one
     is empty. bound: (const, linear, quadratic) in float32, rounded up. counts: (moved, rechecked), added to.
-    sums, sums_low: (n_clusters, n_features); weights, weights_low: (n_clusters,). `weight` is empty without weights.
+    weight, scale, sums: see `move_rows`.
     scratch: `_scratch.Scratch` with ASSIGN_LINES lines of float32 and of int32, one more a center for `blocks`.
     """
     n_features = centers.shape[1]
@@ -91,37 +90,36 @@ def _assign(  # type: ignore[no-untyped-def]
                     rows[moved], old[moved], new[moved] = rows[i], before[i], label[i]
                     moved += 1
         if mode != LABELS and moved > 0:
-            move_rows(
-                X, rows, moved, old, new, weight, scale, weight_scale, low_scale, two_limbs,
-                sums, sums_low, weights, weights_low,
-            )  # fmt: skip
+            move_rows(X, rows, moved, old, new, weight, scale, sums)
         for i in range(m):
             before[i] = label[i]
 
 
-def _move_rows(  # type: ignore[no-untyped-def]
-    X, rows, m, old, new, weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low
-):  # fmt: skip
+def _move_rows(X, rows, m, old, new, weight, scale, sums):  # type: ignore[no-untyped-def]
     """Take each of the first m rows out of the sums of its old cluster (-1: of none) and add it to the new one's.
 
-    Data of float64 has two limbs, data of float32 one.
+    weight: of each row, or empty. scale: what is multiplied to make a code of each feature, of a weight, and of what is
+    left for the low limb. sums: a line a cluster with the codes' sum of each feature, of the weights, the low limb of
+    that, and for data of float64 the low limbs of the features.
     """
-    n_features = sums.shape[1]
+    n_features = X[0].shape[1]
+    two_limbs = X[1].size > 0
+    low_scale = scale[n_features + 1]
     for i in range(m):
         a, b, row = old[i], new[i], rows[i]
         w = 1.0
         high = np.int64(1)
         if weight.size > 0:
             w = weight[row]
-            y = w * weight_scale
+            y = w * scale[n_features]
             high = np.int64(np.rint(y))
             low = np.int64(np.rint((y - np.rint(y)) * low_scale))
-            weights_low[b] += low
+            sums[b, n_features + 1] += low
             if a >= 0:
-                weights_low[a] -= low
-        weights[b] += high
+                sums[a, n_features + 1] -= low
+        sums[b, n_features] += high
         if a >= 0:
-            weights[a] -= high
+            sums[a, n_features] -= high
         if two_limbs:
             for j in range(n_features):
                 y = w * X[1][row, j] * scale[j]
@@ -129,10 +127,10 @@ def _move_rows(  # type: ignore[no-untyped-def]
                 high = np.int64(limb)
                 low = np.int64(np.rint((y - limb) * low_scale))
                 sums[b, j] += high
-                sums_low[b, j] += low
+                sums[b, n_features + 2 + j] += low
                 if a >= 0:
                     sums[a, j] -= high
-                    sums_low[a, j] -= low
+                    sums[a, n_features + 2 + j] -= low
         elif a >= 0:
             for j in range(n_features):
                 high = np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
@@ -145,22 +143,20 @@ def _move_rows(  # type: ignore[no-untyped-def]
 
 def _iterate(  # type: ignore[no-untyped-def]
     X, low, high, labels, centers, order, shift, groups, blocks, half, bound, work, terms, certify, mode,
-    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
-    n_iterations, share, threshold, decode, records, team, worker,
+    weight, scale, sums, counts, scratch, n_iterations, share, threshold, unscale, records, team, worker,
 ):  # fmt: skip
     """One pass over rows low..high as `assign` does it, for ``centers[0]``, or whole iterations until the loop ends.
 
     With ``n_iterations = 0`` the pass alone. Else low..high are all rows, `centers` (2, n_clusters, n_features) takes
     the new centers in turn, and each iteration writes (state, shift_sq, moved, rechecked, empty, changed) to a line of
     `records`. share: of the rows that moved in the iteration before, negative in the first. The others are those of
-    `prepare`, `assign` and `recenter`; sums, sums_low, weights, weights_low, counts: an array a worker. Returns how
-    many iterations were made.
+    `prepare`, `assign` and `recenter`; sums, counts: an array a worker. Returns how many iterations were made.
 
     Worker 0 leads, and never waits for a worker that has not begun: the others join a pass that is open, take ranges of
     rows from it, and wait for the next one until team[PASS] is negative. They wait without sleeping: to wake a thread
     takes as long as a pass over 10000 rows.
     """
-    n_clusters, n_features = centers.shape[1:]
+    n_lines, width = sums.shape[1:]
     relocated = np.bool_(False)  # for a literal `recenter` would be compiled once more
     number = 0
     joined = np.int64(0)
@@ -172,14 +168,9 @@ def _iterate(  # type: ignore[no-untyped-def]
                 if share < 0 or share > REBUILD_SHARE:
                     mode = REBUILD
                     for w in range(sums.shape[0]):
-                        for k in range(n_clusters):
-                            weights[w, k] = 0
-                            for j in range(n_features):
+                        for k in range(n_lines):
+                            for j in range(width):
                                 sums[w, k, j] = 0
-                            for j in range(sums_low.shape[2]):
-                                sums_low[w, k, j] = 0
-                        for k in range(n_clusters if weight.size else 0):
-                            weights_low[w, k] = 0
                 for w in range(sums.shape[0]):
                     counts[w, 0] = 0
                     counts[w, 1] = 0
@@ -207,8 +198,7 @@ def _iterate(  # type: ignore[no-untyped-def]
             last = min(first + team[SIZE], high)
             assign(
                 X, first, last, labels, centers[number % 2], shift, groups, blocks, half, bound, mode, weight, scale,
-                weight_scale, low_scale, two_limbs, sums[worker], sums_low[worker], weights[worker],
-                weights_low[worker], counts[worker], scratch,
+                sums[worker], counts[worker], scratch,
             )  # fmt: skip
         if worker > 0:
             fetch_add(team, INSIDE, -1)
@@ -222,25 +212,16 @@ def _iterate(  # type: ignore[no-untyped-def]
         for w in range(1, sums.shape[0]):
             counts[0, 0] += counts[w, 0]
             counts[0, 1] += counts[w, 1]
-            for k in range(n_clusters):
-                weights[0, k] += weights[w, k]
-                weights[w, k] = 0
-                for j in range(n_features):
+            for k in range(n_lines):
+                for j in range(width):
                     sums[0, k, j] += sums[w, k, j]
                     sums[w, k, j] = 0
-                for j in range(sums_low.shape[2]):
-                    sums_low[0, k, j] += sums_low[w, k, j]
-                    sums_low[w, k, j] = 0
-            for k in range(n_clusters if weight.size else 0):
-                weights_low[0, k] += weights_low[w, k]
-                weights_low[w, k] = 0
         moved = counts[0, 0]
         # all rows "move" in the first pass; that says nothing of the second
         share = 0.0 if share < 0 else moved / (high - low)
         n_empty, shift_sq, changed = recenter(
-            sums[0], sums_low[0], weights[0], weights_low[0], decode, not two_limbs, relocated, centers[number % 2],
-            centers[1 - number % 2], work,
-        )  # fmt: skip
+            sums[0], unscale, relocated, centers[number % 2], centers[1 - number % 2], work
+        )
         state = GO_ON
         if n_empty > 0:
             state = EMPTY

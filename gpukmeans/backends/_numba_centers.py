@@ -97,24 +97,20 @@ def _prepare(  # type: ignore[no-untyped-def]
     return n_equal
 
 
-def _recenter(  # type: ignore[no-untyped-def]
-    sums, sums_low, weights, weights_low, decode, narrow, relocated, before, after, work
-):  # fmt: skip
+def _recenter(sums, unscale, relocated, before, after, work):  # type: ignore[no-untyped-def]
     """Fill `after` with the new centers, as `exact.new_centers`; returns (n_empty, shift as `exact.shift_sq`, changed).
 
     Does nothing if a cluster is empty, unless they have been `relocated`: what is still empty then goes to the heaviest
-    cluster's center. `sums_low` is empty for one limb, `weights_low` without weights; decode: what a code is multiplied
-    with, (2**-e of each feature, 2**-bits, 2**-e of the weights); narrow: centers of float32 data; work: as many
+    cluster's center. sums: as `move_rows` leaves them; unscale: the inverse of its `scale`; work: as many
     values as clusters and as the next power of two.
     """
     n_clusters, n_features = before.shape
-    unscale, low_unit, weight_unit = decode
+    two_limbs = sums.shape[1] > n_features + 2
+    weight_unit, low_unit = unscale[n_features], unscale[n_features + 1]
     weight_of, sq = work[:n_clusters], work[n_clusters:]
     heaviest, n_empty = 0, 0
     for k in range(n_clusters):
-        weight = np.float64(weights[k])
-        if weights_low.size:
-            weight = (weight + np.float64(weights_low[k]) * low_unit) * weight_unit
+        weight = (np.float64(sums[k, n_features]) + np.float64(sums[k, n_features + 1]) * low_unit) * weight_unit
         weight_of[k] = weight
         n_empty += weight == 0
         if weight > weight_of[heaviest]:
@@ -127,10 +123,10 @@ def _recenter(  # type: ignore[no-untyped-def]
         divisor = weight_of[source] if weight_of[source] > 0 else 1.0
         for j in range(n_features):
             mantissa = np.float64(sums[source, j])
-            if sums_low.size:
-                mantissa += np.float64(sums_low[source, j]) * low_unit
+            if two_limbs:
+                mantissa += np.float64(sums[source, n_features + 2 + j]) * low_unit
             center = (mantissa / divisor) * unscale[j]
-            if narrow:
+            if not two_limbs:  # data of float32
                 center = np.float64(np.float32(center))
             changed |= center != before[k, j]
             after[k, j] = center

@@ -71,7 +71,7 @@ prepare_errors = compiled(_prepare_errors, inner=True)
 def _assign_pruned(  # type: ignore[no-untyped-def]
     X, first, last, order, own, common, anchor, slack, offset, fresh, labels, keep,
     centers, shift, groups, half, bound, centers_norm, parts, center_at, position_of, group_of, cum, drift,
-    weight, scale, weight_scale, low_scale, two_limbs, sums, sums_low, weights, weights_low, counts, scratch,
+    weight, scale, sums, counts, scratch,
 ):  # fmt: skip
     """As `assign`, for tiles first..last of `order`; `fresh`: nothing is known of the tiles yet.
 
@@ -186,10 +186,7 @@ def _assign_pruned(  # type: ignore[no-untyped-def]
             for i in range(moved):
                 labels[rows[i]] = new[i]
         if keep and moved > 0 and sums.size > 0:
-            move_rows(
-                X, rows, moved, old, new, weight, scale, weight_scale, low_scale, two_limbs,
-                sums, sums_low, weights, weights_low,
-            )  # fmt: skip
+            move_rows(X, rows, moved, old, new, weight, scale, sums)
 
 
 assign_pruned = compiled(_assign_pruned)
