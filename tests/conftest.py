@@ -28,6 +28,11 @@ settings.register_profile(
 settings.load_profile("gpukmeans")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    support.running = item
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """The name of each backend; one that does not work here skips, unless GPUKMEANS_REQUIRE names it.

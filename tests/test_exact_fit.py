@@ -264,6 +264,7 @@ def test_the_data_is_never_changed(backend, copy_x, scale):
     assert_same_array(p.centers, start, "init")
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_data_frames_give_the_bits_of_the_plain_array(backend, library, dtype):

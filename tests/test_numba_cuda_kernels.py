@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import support
 
+pytestmark = pytest.mark.extra
+
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "numbacuda"  # not numba_cuda: that would be found where numba-cuda is not installed
 TOGETHER = ((75, 90, 120), (80, 100))
