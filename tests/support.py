@@ -26,13 +26,13 @@ running: pytest.Item | None = None
 """The test that is set up or called; conftest.py says which."""
 
 NOT_OF_AN_EXTRA = ("numpy", "numba", "pandas", "simt", "cupy")
-"""What may be missing though no extra of the tests brings it: the README's command installs it, or it is a machine's."""
+"""What may be missing though no extra of the tests brings it: the README's command does, or it is the machine's."""
 
 
 def missing(name: str, reason: str) -> NoReturn:
     """Skip the running test; fail instead if GPUKMEANS_REQUIRE names what is missing.
 
-    A test that is skipped for want of an extra must be marked, because .ci/run runs the marked ones alone again with it.
+    A test that is skipped for want of an extra must be marked, because .ci/run runs only the marked ones again with it.
     """
     if is_required(name):
         pytest.fail(f"required by GPUKMEANS_REQUIRE: {reason}")
