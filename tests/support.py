@@ -157,6 +157,10 @@ def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:
     assert float(got.inertia).hex() == float(expected.inertia).hex(), "inertia"
 
 
+MOST_BLOCKS = 50
+"""More of them cross no border that these do not cross, and take as much longer."""
+
+
 @contextmanager
 def blocks_of(size: int) -> Iterator[None]:
     """Shrink every block, chunk and share of work to about `size` values, so that small data crosses all borders."""

@@ -30,14 +30,17 @@ def with_value(value, row=17, column=2):
 
 def entry_points(backend):
     """Everything that takes data, as functions of the data alone."""
-    fitted = KMeans(3, random_state=0, backend=backend).fit(X)
+
+    def fitted():
+        return KMeans(3, random_state=0, backend=backend).fit(X)
+
     return {
         "fit": KMeans(3, random_state=0, backend=backend).fit,
         "fit_predict": KMeans(3, random_state=0, backend=backend).fit_predict,
         "fit_transform": KMeans(3, random_state=0, backend=backend).fit_transform,
-        "predict": fitted.predict,
-        "transform": fitted.transform,
-        "score": fitted.score,
+        "predict": lambda A: fitted().predict(A),
+        "transform": lambda A: fitted().transform(A),
+        "score": lambda A: fitted().score(A),
         "k_means": lambda A: gpukmeans.k_means(A, 3, random_state=0, backend=backend),
         "kmeans_plusplus": lambda A: gpukmeans.kmeans_plusplus(A, 3, random_state=0, backend=backend),
         "argmin X": lambda A: gpukmeans.pairwise_distances_argmin(A, X, backend=backend),
