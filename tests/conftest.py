@@ -34,6 +34,15 @@ settings.register_profile(
 settings.load_profile("gpukmeans")
 
 
+LONG = ["mutants", "exact_fit", "cupy", "seeding", "tensor_cores", "kernels", "compiled", "numba_cuda_kernels"]
+"""Files that take a minute or so, the longest first: begun last, one of them would keep one of two workers waiting."""
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     support.running = item
