@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import inspect
 import os
@@ -238,6 +239,7 @@ def test_importing_the_package_loads_no_other_library():
     assert loaded_after("import gpukmeans; gpukmeans.__version__; dir(gpukmeans)") == set()
 
 
+@functools.cache
 def loaded_by_scikit_learn_alone():
     """scikit-learn loads pandas, and pandas pyarrow, where they are installed."""
     return loaded_after("import sklearn.base, sklearn.utils.validation")
