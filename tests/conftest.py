@@ -35,7 +35,8 @@ settings.load_profile("gpukmeans")
 
 
 LONG = ["mutants", "exact_fit", "cupy", "seeding", "tensor_cores", "kernels", "compiled", "numba_cuda_kernels"]
-"""Files that take a minute or so, the longest first: begun last, one of them would keep one of two workers waiting."""
+LONG += ["verify", "threads", "packaging"]
+"""Files that take half a minute or more, the longest first: begun last, one of them would keep a worker waiting."""
 
 
 def pytest_collection_modifyitems(items):
