@@ -3,13 +3,15 @@
 import os
 import signal
 from contextlib import ExitStack
+from importlib.metadata import distributions
+from types import SimpleNamespace
 
 import pytest
 import support
 from hypothesis import HealthCheck, settings
 
 import gpukmeans
-from gpukmeans.backends import _threads
+from gpukmeans.backends import _cuda, _threads
 
 BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 
@@ -17,6 +19,10 @@ BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _threads.WORTH_A_THREAD = 1 << 10  # the problems of the tests are small, and are to be worked on by threads too
+
+# Every test with the stand-in for CuPy looks anew at what is installed, which would take longer than many a test.
+_installed = [SimpleNamespace(metadata={"Name": d.metadata["Name"]}) for d in distributions()]
+_cuda.distributions = lambda: _installed
 
 settings.register_profile(
     "gpukmeans",
@@ -26,6 +32,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("gpukmeans")
+
+
+LONG = ["mutants", "exact_fit", "cupy", "seeding", "tensor_cores", "kernels", "compiled", "numba_cuda_kernels"]
+LONG += ["verify", "threads", "packaging"]
+"""Files that take half a minute or more, the longest first: begun last, one of them would keep a worker waiting."""
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    support.running = item
 
 
 @pytest.fixture(params=BACKENDS)

@@ -22,10 +22,22 @@ def is_required(name: str) -> bool:
     return name in (entry.strip() for entry in os.environ.get("GPUKMEANS_REQUIRE", "").split(","))
 
 
+running: pytest.Item | None = None
+"""The test that is set up or called; conftest.py says which."""
+
+NOT_OF_AN_EXTRA = ("numpy", "numba", "pandas", "simt", "cupy")
+"""What may be missing though no extra of the tests brings it: the README's command does, or it is the machine's."""
+
+
 def missing(name: str, reason: str) -> NoReturn:
-    """Skip the running test; fail instead if GPUKMEANS_REQUIRE names what is missing."""
+    """Skip the running test; fail instead if GPUKMEANS_REQUIRE names what is missing.
+
+    A test that is skipped for want of an extra must be marked, because .ci/run runs only the marked ones again with it.
+    """
     if is_required(name):
         pytest.fail(f"required by GPUKMEANS_REQUIRE: {reason}")
+    if name not in NOT_OF_AN_EXTRA and running and not running.get_closest_marker("extra"):
+        pytest.fail(f"{reason}, and this test is not marked with pytest.mark.extra: .ci/run would never run it")
     pytest.skip(reason)
 
 
@@ -143,6 +155,10 @@ def assert_same_fit(got: naive.Fit, expected: naive.Fit) -> None:
     assert_same_array(got.labels, expected.labels, "labels")
     assert_same_array(got.centers, expected.centers, "centers")
     assert float(got.inertia).hex() == float(expected.inertia).hex(), "inertia"
+
+
+MOST_BLOCKS = 50
+"""More of them cross no border that these do not cross, and take as much longer."""
 
 
 @contextmanager

@@ -30,14 +30,17 @@ def with_value(value, row=17, column=2):
 
 def entry_points(backend):
     """Everything that takes data, as functions of the data alone."""
-    fitted = KMeans(3, random_state=0, backend=backend).fit(X)
+
+    def fitted():
+        return KMeans(3, random_state=0, backend=backend).fit(X)
+
     return {
         "fit": KMeans(3, random_state=0, backend=backend).fit,
         "fit_predict": KMeans(3, random_state=0, backend=backend).fit_predict,
         "fit_transform": KMeans(3, random_state=0, backend=backend).fit_transform,
-        "predict": fitted.predict,
-        "transform": fitted.transform,
-        "score": fitted.score,
+        "predict": lambda A: fitted().predict(A),
+        "transform": lambda A: fitted().transform(A),
+        "score": lambda A: fitted().score(A),
         "k_means": lambda A: gpukmeans.k_means(A, 3, random_state=0, backend=backend),
         "kmeans_plusplus": lambda A: gpukmeans.kmeans_plusplus(A, 3, random_state=0, backend=backend),
         "argmin X": lambda A: gpukmeans.pairwise_distances_argmin(A, X, backend=backend),
@@ -68,6 +71,7 @@ def test_the_first_of_several_bad_values_is_named(backend, place):
         KMeans(3, backend=backend).fit(bad)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_bad_value_in_a_data_frame_is_named_by_its_column(backend, library):
     module = optional(library)
@@ -202,6 +206,7 @@ def test_what_is_not_numbers_is_refused(backend, entry, data, message):
         entry_points(backend)[entry](data)
 
 
+@pytest.mark.extra
 def test_dates_in_a_data_frame_are_refused_by_column(backend):
     pandas = optional("pandas")
     frame = pandas.DataFrame({"a": np.arange(5.0), "when": pandas.date_range("2020-01-01", periods=5)})
@@ -466,6 +471,7 @@ def test_the_short_way_past_the_checks_answers_as_the_long_one(backend, monkeypa
     assert np.array_equal(short, long)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("form", FORMS)
 def test_a_fit_takes_and_refuses_the_same_data_and_starts_by_the_short_way(monkeypatch, form):
     data = FORMS[form]()
@@ -481,6 +487,7 @@ def test_a_fit_takes_and_refuses_the_same_data_and_starts_by_the_short_way(monke
     assert short == fits()
 
 
+@pytest.mark.extra
 def test_rows_without_names_for_a_model_with_names_warn_as_in_scikit_learn(backend):
     frame = optional("pandas").DataFrame(X, columns=["a", "b", "c"])
     fitted = KMeans(3, random_state=0, backend=backend).fit(frame)

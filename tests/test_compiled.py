@@ -14,6 +14,8 @@ from compiled import launches, sass, table
 
 from gpukmeans.backends import _source
 
+pytestmark = pytest.mark.extra
+
 ARCHITECTURES = pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 OF_ARCHITECTURES = [(a, f) for a in nvrtc.ARCHITECTURES for f in _source.INSTANCES if launches.instances(f, a)]
 PROBES = Path(__file__).parent / "compiled" / "probes.cu"

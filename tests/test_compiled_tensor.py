@@ -10,6 +10,8 @@ from compiled.tensor_loops import ARCHITECTURES, Sizes, loop
 
 from gpukmeans.backends import _tensor_config
 
+pytestmark = pytest.mark.extra
+
 # Least multiply-adds of a warp for an instruction, by architecture, type and bytes of a row: what fused Triton kernels
 # reach at 64 and 128 features, counted in the same way. (Not at 128 features of TF32 on sm_90: Triton has 413 there, by
 # instructions for groups of warps.)

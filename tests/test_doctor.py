@@ -16,6 +16,8 @@ from gpukmeans.backends import _cuda, get_backend
 from gpukmeans.cli import main
 from gpukmeans.errors import BackendUnavailableError
 
+pytestmark = pytest.mark.extra  # it looks at what is installed
+
 INSTALL = "pip install 'gpukmeans[cuda12]'"
 
 

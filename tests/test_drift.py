@@ -19,6 +19,8 @@ import pytest
 import support
 from simt import standin
 
+pytestmark = pytest.mark.extra
+
 PACKAGE = Path(__file__).parents[1] / "gpukmeans"
 DUNDERS = {"__array__", "__array_ufunc__", "__array_function__", "__cuda_array_interface__", "__cuda_stream__"}
 DUNDERS |= {"__dlpack__", "__dlpack_device__", "__array_priority__"}

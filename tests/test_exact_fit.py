@@ -1,5 +1,7 @@
 """Every backend gives the oracle's bits: labels, centers, inertia, n_iter."""
 
+from dataclasses import replace
+
 import numpy as np
 import problems
 import pytest
@@ -7,7 +9,17 @@ import scipy.sparse as sp
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from problems import Recipe
-from support import assert_same_array, assert_same_fit, blocks_of, optional, quiet_fit, result_of, run, threads
+from support import (
+    MOST_BLOCKS,
+    assert_same_array,
+    assert_same_fit,
+    blocks_of,
+    optional,
+    quiet_fit,
+    result_of,
+    run,
+    threads,
+)
 
 import gpukmeans
 import naive
@@ -78,6 +90,9 @@ def test_a_large_fit_gives_the_bits_of_the_oracle(backend, recipe, n_threads):
     init=st.sampled_from(["array", "k-means++"]),
 )
 def test_blocks_of_any_size_give_the_bits_of_the_oracle(backend, recipe, size, n_threads, sparse, init):
+    if sparse:
+        n = min(recipe.n, MOST_BLOCKS * max(1, size // recipe.d))
+        recipe = replace(recipe, n=n, k=min(recipe.k, n))
     p = recipe.build()
     options = {"tol": p.tol, "max_iter": min(p.max_iter, 10)}
     if sparse:
@@ -264,6 +279,7 @@ def test_the_data_is_never_changed(backend, copy_x, scale):
     assert_same_array(p.centers, start, "init")
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_data_frames_give_the_bits_of_the_plain_array(backend, library, dtype):

@@ -213,6 +213,7 @@ def test_csv_that_is_no_text_is_refused(tmp_path):
     assert "is no table of numbers" in refusal(written(tmp_path / "x.csv", "a" * 200_000))
 
 
+@pytest.mark.extra
 def test_parquet_is_read_in_the_common_dtype_of_its_columns(tmp_path):
     support.optional("pyarrow")
     pandas = support.optional("pandas")
@@ -232,12 +233,14 @@ def test_parquet_is_read_in_the_common_dtype_of_its_columns(tmp_path):
         ({}, " has no columns."),
     ],
 )
+@pytest.mark.extra
 def test_what_is_wrong_in_parquet_is_named_by_row_and_column(tmp_path, columns, complaint):
     pyarrow, parquet = support.optional("pyarrow"), support.optional("pyarrow.parquet")
     parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
     assert complaint in refusal(tmp_path / "x.parquet")
 
 
+@pytest.mark.extra
 def test_parquet_without_pyarrow_names_the_cure(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install 'gpukmeans[parquet]'" in refusal(written(tmp_path / "x.parquet", "PAR1"))
@@ -310,6 +313,7 @@ def test_any_npy_header_is_read_or_refused_in_one_line(folder, header, content, 
     assert_read_or_refused(folder / "h.npz")
 
 
+@pytest.mark.extra
 def test_damaged_parquet_files_are_read_or_refused_in_one_line(folder):
     pyarrow, parquet = support.optional("pyarrow"), support.optional("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"a": X[:, 0], "b": X[:, 1]}), folder / "valid.parquet")

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import inspect
 import os
@@ -233,24 +234,29 @@ def loaded_after(program):
     return set(done.stdout.split())
 
 
+@pytest.mark.extra
 def test_importing_the_package_loads_no_other_library():
     assert loaded_after("import gpukmeans; gpukmeans.__version__; dir(gpukmeans)") == set()
 
 
+@functools.cache
 def loaded_by_scikit_learn_alone():
     """scikit-learn loads pandas, and pandas pyarrow, where they are installed."""
     return loaded_after("import sklearn.base, sklearn.utils.validation")
 
 
+@pytest.mark.extra
 def test_importing_the_estimator_loads_scikit_learn_and_nothing_else():
     assert loaded_after("from gpukmeans import KMeans; KMeans()") <= loaded_by_scikit_learn_alone()
 
 
+@pytest.mark.extra
 def test_a_fit_loads_no_library_for_files_plots_or_terminals():
     loaded = loaded_after("from gpukmeans import KMeans; KMeans(2).fit([[0.0], [1.0], [5.0]])")
     assert loaded <= loaded_by_scikit_learn_alone() | {"numba"}
 
 
+@pytest.mark.extra
 def test_the_numpy_backend_needs_no_numba():
     program = "from gpukmeans import KMeans; KMeans(2, backend='numpy').fit([[0.0], [1.0], [5.0]])"
     assert "numba" not in loaded_after(program)

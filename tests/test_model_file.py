@@ -97,6 +97,7 @@ def test_labels_may_be_left_out(tmp_path, model):
     assert np.array_equal(loaded.predict(X), model.labels_)
 
 
+@pytest.mark.extra
 def test_feature_names_are_kept(tmp_path):
     pandas = support.optional("pandas")
     frame = pandas.DataFrame(X, columns=["a", "b", "größe"])

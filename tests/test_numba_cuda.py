@@ -14,6 +14,8 @@ import support
 
 from gpukmeans.backends import _numba_cuda_needs
 
+pytestmark = pytest.mark.extra
+
 HERE = Path(__file__).parent
 PROGRAM = HERE / "numbacuda" / "fits.py"
 CHECKS = [line.split("(")[0][4:] for line in PROGRAM.read_text().split("@check\n")[1:]]

@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import support
 
 import gpukmeans
 
@@ -157,9 +158,29 @@ def test_ci_runs_the_commands_that_the_readme_gives() -> None:
 def test_ci_requires_the_cpu_backends() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert re.search(r"^required=numpy,numba,pandas$", script, flags=re.MULTILINE)
-    lines = re.findall(r"GPUKMEANS_REQUIRE=(\S+)", script)
-    assert lines
-    assert all(line.split(",")[0] == "$required" for line in lines)
+    assert set(re.findall(r"GPUKMEANS_REQUIRE=(\S+)", script)) == {"$required"}
+    added = re.findall(r"\brequired=(\S+)$", script, flags=re.MULTILINE)[1:]
+    assert all(names.split(",")[0] == "$required" for names in added)
+
+
+def test_ci_requires_all_that_the_extras_bring() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    required = {name for names in re.findall(r"\brequired=\$required,(\S+)", script) for name in names.split(",")}
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    asked_for = set(re.findall(r"\b(?:missing|optional)\(\"([\w-]+)\"", tests)) - set(support.NOT_OF_AN_EXTRA)
+    assert len(asked_for) > 3
+    assert asked_for <= required
+
+
+def test_a_test_that_would_run_nowhere_in_ci_fails(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.delenv("GPUKMEANS_REQUIRE", raising=False)
+    with pytest.raises(pytest.fail.Exception, match="not marked with pytest.mark.extra"):
+        support.missing("a library", "it is not installed")
+    request.node.add_marker("extra")
+    with pytest.raises(pytest.skip.Exception):
+        support.missing("a library", "it is not installed")
 
 
 # ---- Dockerfile

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problems import Recipe
-from support import assert_same_array, assert_same_fit, blocks_of, quiet_fit, result_of, threads
+from support import MOST_BLOCKS, assert_same_array, assert_same_fit, blocks_of, quiet_fit, result_of, threads
 
 import gpukmeans
 import naive
@@ -186,6 +186,7 @@ def way(request, monkeypatch, numba_backend):
     sparse=st.booleans(),
 )
 def test_rows_that_are_spared_change_nothing(way, seed, n, d, dtype, offset, scale, weights, trials, size, sparse):
+    n = min(n, MOST_BLOCKS * (max(1, size // d) if sparse else size))
     X = adversarial(seed, n, d, dtype, offset, scale)
     rng = np.random.default_rng(seed)
     weight = {None: None, "random": rng.random(n) + 0.1, "zeros": (np.arange(n) % 3 > 0).astype(float)}[weights]

@@ -173,7 +173,10 @@ def answers_of_scikit_learn():
 
 def test_the_same_seed_gives_the_labels_and_iterations_of_scikit_learn(backend, answers_of_scikit_learn):
     different = []
+    seeds = 2 if backend == "cupy" else 5  # slow on the stand-in; test_seeding.py compares the bits of its seeded fits
     for name, X, k, seed, theirs in answers_of_scikit_learn:
+        if seed >= seeds:
+            continue
         ours = KMeans(k, random_state=seed, backend=backend).fit(X)
         if (ours.labels_ != theirs.labels_).any() or ours.n_iter_ != theirs.n_iter_:
             different.append((name, X, k, seed))
@@ -317,6 +320,7 @@ def test_a_pickled_model_predicts_the_same(backend, blobs):
     assert (copy.n_iter_, copy.inertia_, copy.backend_) == (model.n_iter_, model.inertia_, model.backend_)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_set_output_gives_data_frames(backend, blobs, library):
     module = optional(library)
@@ -329,6 +333,7 @@ def test_set_output_gives_data_frames(backend, blobs, library):
     assert isinstance(fitted, module.DataFrame)
 
 
+@pytest.mark.extra
 def test_feature_names_are_kept_and_checked(backend, blobs):
     pandas = optional("pandas")
     frame = pandas.DataFrame(blobs, columns=["a", "b", "c"])
@@ -367,6 +372,7 @@ def test_score_takes_routed_weights(blobs):
         assert model.get_metadata_routing().score.requests == {"sample_weight": True}
 
 
+@pytest.mark.extra
 def test_a_second_fit_forgets_the_first(backend, blobs):
     pandas = optional("pandas")
     model = KMeans(4, random_state=0, backend=backend).fit(pandas.DataFrame(blobs, columns=["a", "b", "c"]) * 1e30)

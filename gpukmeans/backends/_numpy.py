@@ -11,6 +11,7 @@ from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, 
 from .base import Backend, Partial, Rows, Summary
 
 BLOCK_VALUES = 1 << 18  # float64 values of temporaries: 2 MB, so they stay in the cache
+FEW_VALUES = 1 << 16
 
 
 def why_unavailable() -> str | None:
@@ -135,6 +136,9 @@ class NumpyBackend(Backend):
     @staticmethod
     def _seed_sqdist(X: FloatArray, center: FloatArray) -> FloatArray:
         """Squared distance in the dtype of X, features in order, each operation rounded."""
+        if len(X) <= X.shape[1] and X.size <= FEW_VALUES:  # a loop over the features would be long and each step short
+            t = X - center
+            return np.add.accumulate(t * t, axis=1)[:, -1].copy()  # in order, too; a view would keep all of it
         total = np.zeros(len(X), dtype=X.dtype)
         for j in range(X.shape[1]):
             t = X[:, j] - center[j]

@@ -55,6 +55,7 @@ def read(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
+@functools.cache
 def source(file: str) -> str:
     """One translation unit: ``file.cu`` with its headers in place of their ``#include``, each once."""
     included: set[str] = set()
