@@ -557,6 +557,8 @@ def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> 
     Centers of data among the subnormal numbers lose bits when they are scaled back; the labels must be those that
     `predict` finds without these bits.
     """
+    if data.scale == 0:
+        return result
     stored = data.scaled(data.unscaled(result.centers, dtype))
     if np.array_equal(stored, result.centers):
         return result
