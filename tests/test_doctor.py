@@ -290,6 +290,24 @@ def test_warm_needs_numba_and_no_other_option(capsys, monkeypatch):
     assert "no kernels to compile for the CPU: Numba is broken" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a script that stands for Python")
+@pytest.mark.parametrize("name", ["python-like", "python-not-there", "another"])
+def test_warm_shares_the_work_with_another_python_and_waits_for_it(tmp_path, monkeypatch, name):
+    calls = []
+    monkeypatch.setattr(doctor, "_warm_the_loop", lambda: calls.append("loop"))
+    monkeypatch.setattr(doctor, "_warm_the_rest", lambda: calls.append((tmp_path / "done").exists()))
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / name))
+    if name != "python-not-there":
+        (tmp_path / name).write_text(f'#!/bin/sh\nsleep 0.2\n[ "$1" = -c ] && echo "$2" > {tmp_path}/done\n')
+        (tmp_path / name).chmod(0o755)
+    assert doctor.warm() > 0
+    assert calls == ["loop", name == "python-like"]
+    if name == "python-like":
+        program = (tmp_path / "done").read_text()
+        assert program == "from gpukmeans.doctor import _warm_the_rest; _warm_the_rest()\n"
+
+
 COLD = """
     import warnings
     import numpy as np

@@ -242,3 +242,13 @@ def _scratch_for(packed: Packed) -> Scratch:
     n_scores = packed.half.size if packed.blocks.size else 0
     n_features = packed.work.size - 3 * len(packed.order)
     return scratch(n_features, ASSIGN_LINES + n_scores, ASSIGN_LINES, tile=n_scores == 0)
+
+
+def compile_pruning() -> None:
+    """Compile what only a large fit would come to."""
+    X = np.arange(64, dtype=np.float32).reshape(32, 2)
+    labels, centers = np.zeros(len(X), dtype=np.int32), X[:8].astype(np.float64)
+    tiles = Tiles(labels, centers)
+    packed = packed_groups(tiles.center_at, X.shape[1], PACKED, tiles.width, X.dtype)
+    packed.pack(centers, "exact")
+    tiles.assign(X, labels, centers, packed, [_NO_SUMS], keep=True)
