@@ -130,6 +130,7 @@ LIBRARIES = {
     "backends._numba_assign": {"numba"},
     "validation": {"cupy", "sklearn", "scipy"},
     "prepare": {"scipy"},
+    "doctor": {"scipy"},
     "kmeans": {"sklearn"},
     "metrics": {"sklearn"},
     "choosing": {"pandas"},
