@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
     )
     from .kmeans import KMeans, k_means, kmeans_plusplus
+    from .minibatch import MiniBatchKMeans
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "GpuKMeansError",
     "KMeans",
     "KernelCompileError",
+    "MiniBatchKMeans",
     "ModelFileError",
     "OutOfMemoryError",
     "available_backends",
@@ -42,6 +44,7 @@ _HOME = {
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
     "KernelCompileError": "errors",
+    "MiniBatchKMeans": "minibatch",
     "ModelFileError": "errors",
     "OutOfMemoryError": "errors",
     "available_backends": "backends",

@@ -405,6 +405,19 @@ def new_centers(
     return centers
 
 
+def running_means(
+    means: Float64Array, weights: Float64Array, totals: Float64Array, added: Float64Array
+) -> Float64Array:
+    """Means after a batch whose clusters have these sums and the weights `added`: ``(m W + S) / (W + w)``.
+
+    In float64, each operation rounded; a cluster of the weight 0 in this batch stays where it is. `means` are not
+    rounded to the dtype of X from batch to batch: after many batches what a batch adds would be lost.
+    """
+    grown = np.where(added > 0, weights + added, 1.0)
+    moved = (means * weights[:, None] + totals) / grown[:, None]
+    return np.where((added > 0)[:, None], moved, means)
+
+
 @dataclass(frozen=True)
 class Moments:
     """Codes for the variance of each feature: of ``q = x - pivot`` and of ``q q``, first limbs only.
@@ -442,3 +455,8 @@ def inertia(code: FixedPoint, high: int, low: int) -> float:
 def sample_index(u: float, total: int) -> int:
     """Integer that the prefix sum of the sampled row must exceed: ``floor(u total)``, below `total`."""
     return min(math.floor(u * float(total)), total - 1)
+
+
+def sample_indices(u: Float64Array, total: int) -> Int64Array:
+    """:func:`sample_index` for many draws."""
+    return np.minimum(np.floor(u * float(total)).astype(np.int64), total - 1)

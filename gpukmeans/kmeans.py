@@ -1,4 +1,4 @@
-"""The estimator KMeans and the functions around it: validate, prepare, call the loop, store."""
+"""KMeans and the functions around it: validate, prepare, call the loop, store."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from . import seeding
-from .arrays import caller, is_cupy, is_torch, like, namespace, to_host
+from ._base import CentersEstimator, start_centers
+from .arrays import caller, like, namespace
 from .backends import Work, get_backend
-from .backends.base import Backend, Rows
-from .exact import FloatArray
+from .backends.base import Backend
 from .lloyd import Iteration, Result, fit_lloyd
-from .prepare import Prepared, check_finite, mean_variance, prepare
+from .prepare import Prepared, mean_variance, prepare
 from .validation import (
-    SuggestsParameters,
     check_data,
     check_enough_samples,
     check_init_centers,
@@ -38,7 +35,7 @@ TYPICAL_ITERATIONS = 20
 """What a fit is taken to need where a backend is chosen by the size of the work."""
 
 
-class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(CentersEstimator):
     """K-means clustering, exact: the same bits on every backend.
 
     A replacement of :class:`sklearn.cluster.KMeans`: same parameters and attributes and, with the same
@@ -218,7 +215,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         init = self.init
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, X, self.n_clusters)
-        n_init = self._n_runs(init)
+        n_init = self._n_runs(init, auto=10)
         work = Work.of(X, self.n_clusters, n_passes=n_init * min(self.max_iter, TYPICAL_ITERATIONS))
         backend = get_backend(self.backend, self.precision, work)
         X = backend.accept(X)
@@ -227,7 +224,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
         best: Result | None = None
         for _ in range(n_init):
-            centers = self._start(backend, data, X, init, rng)
+            centers = start_centers(backend, data, X, init, self.n_clusters, rng)
             if self.verbose:
                 print("Initialization complete")
             result = fit_lloyd(
@@ -266,166 +263,6 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
         return self
-
-    def _n_runs(self, init: Any) -> int:
-        if isinstance(init, np.ndarray):
-            if self.n_init != "auto" and self.n_init != 1:
-                warnings.warn(
-                    "Explicit initial center position passed: performing only one init in KMeans instead of "
-                    f"n_init={self.n_init}.",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-            return 1
-        if self.n_init == "auto":
-            return 1 if isinstance(init, str) and init == "k-means++" else 10
-        return int(self.n_init)
-
-    def _start(
-        self, backend: Backend, data: Prepared, X: FloatArray, init: Any, rng: seeding.RandomState
-    ) -> FloatArray:
-        """Initial centers in the units of the blocks, as float64."""
-        if isinstance(init, str):
-            if init == "k-means++":
-                centers, _ = seeding.kmeans_plusplus(backend, data.blocks, self.n_clusters, rng, data.encoding)
-            else:
-                centers, _ = seeding.random_rows(data.blocks, self.n_clusters, rng, data.encoding)
-            return np.ascontiguousarray(centers, dtype=np.float64)
-        if callable(init):
-            init = check_init_centers(init(X, self.n_clusters, random_state=rng), X, self.n_clusters)
-        return data.scaled(init)
-
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Compute the clusters and return the label of each row: ``fit(X).labels_``.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        labels : ndarray of int32, shape (n_samples,)
-        """
-        return self.fit(X, sample_weight=sample_weight).labels_
-
-    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Compute the clusters and return the distances of X to their centers: ``fit(X).transform(X)``.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_clusters)
-        """
-        return self.fit(X, sample_weight=sample_weight).transform(X)
-
-    # ---- use
-    def predict(self, X: Any) -> Any:
-        """Nearest center of each row, ties to the lowest index.
-
-        The label of a row does not depend on the rows beside it: batches of any size give the same labels, and for
-        the rows of the fit they are `labels_`.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : array of int32, shape (n_samples,)
-            In the kind of X.
-        """
-        with caller(X):
-            backend, blocks, _ = self._assigned(X, None)
-            return like(backend.labels(blocks), X)
-
-    def transform(self, X: Any) -> Any:
-        """Distances (not squared) of each row to each center.
-
-        Computed of differences in float64 and rounded to the dtype of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        X_new : array of shape (n_samples, n_clusters)
-            In the kind of X; on a card it takes n_samples n_clusters values there.
-        """
-        with caller(X):
-            backend, blocks, centers = self._checked(X)
-            parts = [backend.transform(rows, centers) for rows in blocks]
-            distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            return like(backend.scaled(distances, -self._scale_exponent), X)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Opposite of the inertia of X: minus the weighted sum of squared distances to the nearest center.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-            At most 0.
-        """
-        with caller(X):
-            backend, blocks, centers = self._assigned(X, sample_weight)
-            inertia = backend.total_inertia(blocks, centers)
-        with np.errstate(over="ignore"):
-            return -float(np.ldexp(inertia, -2 * self._scale_exponent))
-
-    def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
-        """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
-        if not hasattr(self, "cluster_centers_"):
-            check_is_fitted(self)  # raises; it takes a tenth of the time that one row is given
-        check_parameters("KMeans", backend=self.backend, precision=self.precision)
-        X = check_data(X, estimator=self, reset=False)
-        weights = check_sample_weight(sample_weight, X.shape[0])
-        backend = get_backend(self.backend, self.precision, Work.of(X, self.cluster_centers_.shape[0], n_passes=1))
-        X = backend.accept(X)
-        blocks = backend.blocks(X, weights)
-        check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
-        if self._scale_exponent:
-            blocks = backend.blocks(backend.scaled(X, self._scale_exponent), weights)
-        centers = to_host(self.cluster_centers_)
-        if self._scale_exponent:
-            centers = np.ldexp(centers, self._scale_exponent)
-        return backend, blocks, np.ascontiguousarray(centers, dtype=np.float64)
-
-    def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
-        backend, blocks, centers = self._checked(X, sample_weight)
-        for rows in blocks:
-            backend.assign(rows, centers)
-        return backend, blocks, centers
-
-    # ---- scikit-learn's protocols
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: arrays on a device become NumPy arrays, so that a model can be loaded without a GPU."""
-        return {
-            name: to_host(value) if is_cupy(value) or is_torch(value) else value
-            for name, value in super().__getstate__().items()
-        }
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.cluster_centers_.shape[0])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
 
 def k_means(

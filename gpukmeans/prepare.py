@@ -20,13 +20,14 @@ class Prepared:
     """A data set ready for the loop.
 
     ``scale`` is the exponent of the power of two that the rows were multiplied by, ``weight_scale`` that of the
-    weights; both are 0 unless the data lies outside 2**-40 .. 2**40.
+    weights; both are 0 unless the data lies outside 2**-40 .. 2**40. ``peak`` is the largest absolute value before.
     """
 
     blocks: list[Rows]
     n_samples: int
     encoding: Encoding
     summary: Summary
+    peak: float
     scale: int
     weight_scale: int
 
@@ -48,14 +49,20 @@ class Prepared:
             return float(np.ldexp(value, -exponent))
 
 
-def prepare(backend: Backend, X: Any, sample_weight: Float64Array | None, feature_names: Any) -> Prepared:
-    """Look through the data once: refuse NaN and infinity, choose the scale and the integer codes."""
+def prepare(
+    backend: Backend, X: Any, sample_weight: Float64Array | None, feature_names: Any, least_peak: float = 0.0
+) -> Prepared:
+    """Look through the data once: refuse NaN and infinity, choose the scale and the integer codes.
+
+    `least_peak` is the largest absolute value of rows that these are a part of: they are scaled by what suits both.
+    """
     n_samples = X.shape[0]
     blocks = backend.blocks(X, sample_weight)
     summary = _summary(backend, blocks)
     if not summary.finite:
         refuse_non_finite(X, feature_names=feature_names)
-    scale = exact.scale_exponent(float(summary.peaks.max()))
+    peak = max(float(summary.peaks.max()), least_peak)
+    scale = exact.scale_exponent(peak)
     weight_scale = 0 if sample_weight is None else exact.scale_exponent(float(sample_weight.max()))
     if sample_weight is not None and weight_scale:
         sample_weight = np.ldexp(sample_weight, weight_scale)
@@ -69,7 +76,7 @@ def prepare(backend: Backend, X: Any, sample_weight: Float64Array | None, featur
         peaks = functools.reduce(np.maximum, [backend.weighted_peaks(rows) for rows in blocks])
         weight_peak = float(sample_weight.max())
     encoding = Encoding.for_peaks(peaks, weight_peak, n_samples, X.dtype)
-    return Prepared(blocks, n_samples, encoding, summary, scale, weight_scale)
+    return Prepared(blocks, n_samples, encoding, summary, peak, scale, weight_scale)
 
 
 def mean_variance(backend: Backend, data: Prepared) -> float:

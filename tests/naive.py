@@ -397,6 +397,168 @@ def fit_seeded(
     return restored(best, scaled, weight, s, s_weight)
 
 
+# ---------------------------------------------------------------------------------------------- mini-batches
+
+
+class Means(NamedTuple):
+    """Mini-batch centers between two batches: their means in float64, and the weight of the rows in each."""
+
+    means: np.ndarray
+    weights: np.ndarray
+
+    def centers(self, dtype: Any) -> np.ndarray:
+        """What rows are compared with: the means rounded to the dtype of the data."""
+        return self.means.astype(dtype)
+
+
+def add_batch(
+    X: np.ndarray, weight: np.ndarray, state: Means, peaks: Any, more_weight: int = 0
+) -> tuple[Means, float]:
+    """The means after one batch of rows that are already scaled, and the inertia of the rows before they move.
+
+    `peaks` is the largest |weight * x| of each feature that the integer codes of the sums must hold. The weights of
+    the batch are in units 2^more_weight of those of the means.
+    """
+    unit = math.ldexp(1.0, more_weight)
+    n, d = X.shape
+    bits = limb_bits(n)
+    centers = state.centers(X.dtype)
+    D = distances(X, centers)
+    own = nearest(D)
+    added = integer_sums(weight, own, len(centers), float(weight.max()), bits, two_limbs=True) * unit
+    hit = added > 0
+    grown = state.weights + added
+    means = state.means.copy()
+    for j in range(d):
+        y = weight * X[:, j].astype(np.float64)
+        sums = integer_sums(y, own, len(centers), float(peaks[j]), bits, two_limbs=X.dtype == np.float64) * unit
+        means[hit, j] = (means[hit, j] * state.weights[hit] + sums[hit]) / grown[hit]
+    return Means(means, grown), inertia_of(D[np.arange(n), own], weight)
+
+
+def integer_sums(
+    y: np.ndarray, own: np.ndarray, n_clusters: int, peak: float, bits: int, *, two_limbs: bool
+) -> np.ndarray:
+    """Sum of y for each cluster, by way of integers that can hold values up to peak."""
+    e = exponent(peak, bits)
+    hi, lo = np.zeros(n_clusters, np.int64), np.zeros(n_clusters, np.int64)
+    np.add.at(hi, own, high_limb(y, e))
+    if two_limbs:
+        np.add.at(lo, own, low_limb(y, e, bits))
+    return (hi.astype(np.float64) + lo.astype(np.float64) * math.ldexp(1.0, -bits)) * math.ldexp(1.0, -e)
+
+
+def reassigned(X: np.ndarray, state: Means, rng: Any, ratio: float) -> Means:
+    """Clusters that are light beside the heaviest one jump to random rows of the batch."""
+    means, weights = state.means.copy(), state.weights.copy()
+    heaviest = max(weights)
+    light = [k for k in range(len(weights)) if weights[k] < ratio * heaviest]
+    if len(light) > 0.5 * len(X):
+        lightest = sorted(range(len(weights)), key=lambda k: (weights[k], k))[: int(0.5 * len(X))]
+        light = sorted(k for k in lightest if k in light)
+    if light:
+        stay = [weights[k] for k in range(len(weights)) if k not in light]
+        for k, i in zip(light, rng.choice(len(X), size=len(light), replace=False), strict=True):
+            means[k] = X[i].astype(np.float64)
+            weights[k] = min(stay) if stay else heaviest
+    return Means(means, weights)
+
+
+class BatchFit(NamedTuple):
+    """What a fit by mini-batches returns."""
+
+    labels: np.ndarray
+    centers: np.ndarray
+    inertia: float
+    n_steps: int
+
+
+def drawn_rows(rng: Any, n_samples: int, size: int) -> np.ndarray:
+    """Rows drawn with replacement, each as likely."""
+    return rng.integers(0, n_samples, size) if isinstance(rng, np.random.Generator) else rng.randint(0, n_samples, size)
+
+
+def mini_batch(
+    X: Any,
+    n_clusters: int,
+    rng: Any,
+    *,
+    init: str | np.ndarray = "k-means++",
+    n_init: int = 1,
+    batch_size: int = 1024,
+    init_size: int | None = None,
+    max_iter: int = 100,
+    tol: float = 0.0,
+    max_no_improvement: int | None = 10,
+    reassignment_ratio: float = 0.01,
+    sample_weight: Any = None,
+) -> BatchFit:
+    """A fit by mini-batches."""
+    scaled, weight, s, s_weight = prepared(X, sample_weight)
+    n = len(scaled)
+    batch_size = min(batch_size, n)
+    init_size = 3 * batch_size if init_size is None else init_size
+    init_size = min(n, init_size if init_size >= n_clusters else 3 * n_clusters)
+
+    # The start: of n_init, the one with the least inertia of some rows.
+    compared, best = drawn_rows(rng, n, init_size), None
+    for _ in range(n_init):
+        some = drawn_rows(rng, n, init_size) if init_size < n else np.arange(n)
+        part, part_weight = scaled[some], scaled_by(weight[some], scale_exponent(weight[some]))
+        if not isinstance(init, str):
+            start = scaled_by(np.asarray(init).astype(scaled.dtype), s)
+        elif init == "random":
+            start = part[random_rows(n_clusters, rng, part_weight)]
+        else:
+            start = part[plus_plus(part, n_clusters, rng, part_weight, None)]
+        part, part_weight = scaled[compared], scaled_by(weight[compared], scale_exponent(weight[compared]))
+        inertia = inertia_of(distances(part, start).min(axis=1), part_weight)
+        if best is None or inertia < best[0]:
+            best = (inertia, start)
+    assert best is not None
+    state = Means(best[1].astype(np.float64), np.zeros(n_clusters))
+
+    # Batches: drawn by weight, which then counts no more.
+    e_weight = exponent(float(weight.max()), limb_bits(n))
+    ends = None if sample_weight is None else np.cumsum(high_limb(weight, e_weight))
+    peaks = np.abs(scaled.astype(np.float64)).max(axis=0)
+    threshold = tol * mean_variance(scaled) if tol > 0 else 0.0
+    since, smoothed, least, n_waiting = 0, None, None, 0
+    n_steps = max_iter * n // batch_size
+    for step in range(n_steps):
+        whole = n if ends is None else int(ends[-1])
+        targets = [first_target(u, whole) for u in rng.uniform(size=batch_size).tolist()]
+        rows = scaled[targets if ends is None else [int((ends <= t).sum()) for t in targets]]
+        since += batch_size
+        is_time = (state.weights == 0).any() or since >= 10 * n_clusters
+        since = 0 if is_time else since
+        before = state.centers(scaled.dtype)
+        state, inertia = add_batch(rows, np.ones(batch_size), state, peaks)
+        if is_time and reassignment_ratio > 0:
+            state = reassigned(rows, state, rng, reassignment_ratio)
+        if step == 0:
+            continue
+        inertia = inertia / batch_size
+        alpha = min(batch_size * 2.0 / (n + 1), 1)
+        smoothed = inertia if smoothed is None else smoothed * (1 - alpha) + inertia * alpha
+        moved = [distance(new, old) for new, old in zip(state.centers(scaled.dtype), before, strict=True)]
+        if threshold > 0 and tree_sum(moved) <= threshold:
+            break
+        if least is None or smoothed < least:
+            least, n_waiting = smoothed, 0
+        else:
+            n_waiting += 1
+        if max_no_improvement is not None and n_waiting >= max_no_improvement:
+            break
+
+    centers = scaled_by(state.centers(scaled.dtype), -s)
+    D = distances(scaled, scaled_by(centers, s))
+    own = nearest(D)
+    with np.errstate(all="ignore"):
+        inertia = float(np.ldexp(np.float64(inertia_of(D[np.arange(n), own], weight)), -2 * s - s_weight))
+    return BatchFit(own, centers, inertia, step + 1)
+
+
 # ---------------------------------------------------------------------------------------------- exact truth
 
 

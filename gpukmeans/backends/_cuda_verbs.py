@@ -14,7 +14,7 @@ from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums
 from ._cuda_graph import Batch
 from ._cuda_rows import CudaRows, on_card
 from ._cuda_seeding import SeedingVerbs
-from .base import Far, Rows, Started, Summary
+from .base import Far, Partial, Rows, Started, Summary
 
 RESULT_BYTES = 256 << 20
 """Bytes of a block of distances on the card, on their way to the host."""
@@ -179,6 +179,11 @@ class CudaBackend(SeedingVerbs):
         self.device.launch(
             launch, *args, np.int64(n), np.int32(centers.d), *clusters, np.int32(_launch.lanes(centers.d))
         )
+
+    def sums(self, partial: Any) -> Partial:
+        with self.device:
+            arrays: list[Any] = [None if a is None else self.device.get(a) for a in partial.arrays]
+        return Partial(arrays[0], arrays[1], arrays[2], arrays[3], 0, 0)
 
     def recenter(
         self, partial: Any, centers: Centers, encoding: Encoding, threshold: float, *, relocated: bool = False

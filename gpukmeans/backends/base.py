@@ -306,6 +306,11 @@ class Backend(ABC):
     def step(self, rows: Rows, centers: Any, encoding: Encoding) -> Partial:
         """Renew the labels and return the sums and weights of the clusters in this block."""
 
+    def sums(self, partial: Any) -> Partial:
+        """What `step` returned, on the host."""
+        on_host: Partial = partial
+        return on_host
+
     def recenter(
         self, partial: Partial, centers: Any, encoding: Encoding, threshold: float, *, relocated: bool = False
     ) -> tuple[Any, Any]:

@@ -1,0 +1,201 @@
+"""What every estimator with centers shares: where they start, and what they are used for once they are found."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from . import seeding
+from .arrays import caller, is_cupy, is_torch, like, to_host
+from .backends import Work, get_backend
+from .backends.base import Backend, Rows
+from .exact import Float64Array, FloatArray
+from .prepare import Prepared, check_finite
+from .validation import (
+    SuggestsParameters,
+    check_data,
+    check_init_centers,
+    check_parameters,
+    check_sample_weight,
+)
+
+
+class CentersEstimator(
+    SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
+    """Base of the estimators that have `cluster_centers_`, and `_scale_exponent` for the rows that they meet."""
+
+    fit: Callable[..., Any]
+    backend: str
+    precision: str
+    n_init: Any
+    cluster_centers_: Any
+    labels_: Any
+    _scale_exponent: int
+
+    def _n_runs(self, init: Any, auto: int) -> int:
+        """Starts to try; `auto` is what n_init='auto' means for one that is neither k-means++ nor an array."""
+        if isinstance(init, np.ndarray):
+            if self.n_init != "auto" and self.n_init != 1:
+                warnings.warn(
+                    f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
+                    f"instead of n_init={self.n_init}.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            return 1
+        if self.n_init == "auto":
+            return 1 if isinstance(init, str) and init == "k-means++" else auto
+        return int(self.n_init)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Compute the clusters and return the label of each row: ``fit(X).labels_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        labels : ndarray of int32, shape (n_samples,)
+        """
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Compute the clusters and return the distances of X to their centers: ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_clusters)
+        """
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    # ---- use
+    def predict(self, X: Any) -> Any:
+        """Nearest center of each row, ties to the lowest index.
+
+        The label of a row does not depend on the rows beside it: batches of any size give the same labels, and for
+        the rows of the fit they are `labels_`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : array of int32, shape (n_samples,)
+            In the kind of X.
+        """
+        with caller(X):
+            backend, blocks, _ = self._assigned(X, None)
+            return like(backend.labels(blocks), X)
+
+    def transform(self, X: Any) -> Any:
+        """Distances (not squared) of each row to each center.
+
+        Computed of differences in float64 and rounded to the dtype of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_new : array of shape (n_samples, n_clusters)
+            In the kind of X; on a card it takes n_samples n_clusters values there.
+        """
+        with caller(X):
+            backend, blocks, centers = self._checked(X)
+            parts = [backend.transform(rows, centers) for rows in blocks]
+            distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            return like(backend.scaled(distances, -self._scale_exponent), X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Opposite of the inertia of X: minus the weighted sum of squared distances to the nearest center.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            At most 0.
+        """
+        with caller(X):
+            backend, blocks, centers = self._assigned(X, sample_weight)
+            inertia = backend.total_inertia(blocks, centers)
+        with np.errstate(over="ignore"):
+            return -float(np.ldexp(inertia, -2 * self._scale_exponent))
+
+    def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
+        """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
+        if not hasattr(self, "cluster_centers_"):
+            check_is_fitted(self)  # raises; it takes a tenth of the time that one row is given
+        check_parameters(type(self).__name__, backend=self.backend, precision=self.precision)
+        X = check_data(X, estimator=self, reset=False)
+        weights = check_sample_weight(sample_weight, X.shape[0])
+        backend = get_backend(self.backend, self.precision, Work.of(X, self.cluster_centers_.shape[0], n_passes=1))
+        X = backend.accept(X)
+        blocks = backend.blocks(X, weights)
+        check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
+        if self._scale_exponent:
+            blocks = backend.blocks(backend.scaled(X, self._scale_exponent), weights)
+        centers = to_host(self.cluster_centers_)
+        if self._scale_exponent:
+            centers = np.ldexp(centers, self._scale_exponent)
+        return backend, blocks, np.ascontiguousarray(centers, dtype=np.float64)
+
+    def _assigned(self, X: Any, sample_weight: Any) -> tuple[Backend, list[Rows], FloatArray]:
+        backend, blocks, centers = self._checked(X, sample_weight)
+        for rows in blocks:
+            backend.assign(rows, centers)
+        return backend, blocks, centers
+
+    # ---- scikit-learn's protocols
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: arrays on a device become NumPy arrays, so that a model can be loaded without a GPU."""
+        return {
+            name: to_host(value) if is_cupy(value) or is_torch(value) else value
+            for name, value in super().__getstate__().items()
+        }
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.cluster_centers_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def start_centers(
+    backend: Backend, data: Prepared, X: FloatArray, init: Any, n_clusters: int, rng: seeding.RandomState
+) -> Float64Array:
+    """Initial centers in the units of the blocks; a callable `init` is given X."""
+    if isinstance(init, str):
+        if init == "k-means++":
+            centers, _ = seeding.kmeans_plusplus(backend, data.blocks, n_clusters, rng, data.encoding)
+        else:
+            centers, _ = seeding.random_rows(data.blocks, n_clusters, rng, data.encoding)
+        return np.ascontiguousarray(centers, dtype=np.float64)
+    if callable(init):
+        init = check_init_centers(init(X, n_clusters, random_state=rng), X, n_clusters)
+    return data.scaled(init)
