@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backends import available_backends
+    from .bisecting import BisectingKMeans
     from .choosing import choose_k
     from .errors import (
         BackendUnavailableError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendUnavailableError",
+    "BisectingKMeans",
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
@@ -40,6 +42,7 @@ __all__ = [
 # public name -> module that has it; imported when first used, so that `import gpukmeans` costs nothing
 _HOME = {
     "BackendUnavailableError": "errors",
+    "BisectingKMeans": "bisecting",
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",

@@ -126,8 +126,8 @@ class MiniBatchKMeans(CentersEstimator):
     >>> model = MiniBatchKMeans(n_clusters=2, random_state=0)
     >>> model = model.partial_fit(X[::2]).partial_fit(X[1::2])
     >>> model.cluster_centers_
-    array([[10.,  2.],
-           [ 1.,  2.]])
+    array([[ 1.,  2.],
+           [10.,  2.]])
     """
 
     _running: RunningMeans

@@ -129,6 +129,12 @@ _RULES: dict[str, Rule] = {
     "reassignment_ratio": (lambda v: _is_real(v) and 0 <= v < math.inf, "a float in the range [0.0, inf)"),
     "return_n_iter": _BOOL,
     "algorithm": _one_of("elkan", "lloyd"),
+    "bisecting_strategy": _one_of("biggest_inertia", "largest_cluster"),
+    "BisectingKMeans.init": (
+        lambda v: (isinstance(v, str) and v in ("k-means++", "random")) or callable(v),
+        "a str among {'k-means++', 'random'} or a callable",
+    ),
+    "BisectingKMeans.n_init": _POSITIVE_INT,
     "precision": _one_of("exact", "float32"),
     "n_local_trials": (lambda v: v is None or (_is_integer(v) and v >= 1), "an int in the range [1, inf) or None"),
     "metric": _one_of("euclidean", "sqeuclidean"),
@@ -142,7 +148,7 @@ def check_parameters(owner: str, **params: Any) -> None:
         if name == "backend":
             _check_backend(owner, value)
             continue
-        accepts, wanted = _RULES[name]
+        accepts, wanted = _RULES.get(f"{owner}.{name}") or _RULES[name]
         if not accepts(value):
             hint = ""
             if name == "precision" and value in ("tf32", "bf16"):

@@ -559,6 +559,43 @@ def mini_batch(
     return BatchFit(own, centers, inertia, step + 1)
 
 
+# ---------------------------------------------------------------------------------------------- bisection
+
+
+def bisect(
+    X: Any, n_clusters: int, rng: Any, *, strategy: str, sample_weight: Any = None, **options: Any
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels, centers and inertia of a tree: the leaf with the highest score is divided in two by a fit of its rows."""
+    X = as_data(X)
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    leaves = [(np.arange(len(X)), np.zeros(X.shape[1], X.dtype), 0.0)]  # rows, center, inertia; from left to right
+    while len(leaves) < n_clusters:
+        scores = [inertia if strategy == "biggest_inertia" else len(rows) for rows, _, inertia in leaves]
+        can = [i for i, (rows, _, _) in enumerate(leaves) if np.count_nonzero(weight[rows]) > 1]
+        chosen = max(can, key=lambda i: scores[i])
+        rows = leaves[chosen][0]
+        given = None if sample_weight is None else weight[rows]
+        two = fit_seeded(X[rows], 2, rng, sample_weight=given, **options)
+        s = scale_exponent(X[rows])
+        leaves[chosen : chosen + 1] = [
+            (rows[two.labels == side], two.centers[side], one_inertia(X, weight, rows[two.labels == side], center, s))
+            for side, center in enumerate(two.centers)
+        ]
+    labels_ = np.zeros(len(X), np.int32)
+    for label, (rows, _, _) in enumerate(leaves):
+        labels_[rows] = label
+    return labels_, np.stack([center for _, center, _ in leaves]), tree_sum([inertia for _, _, inertia in leaves])
+
+
+def one_inertia(X: np.ndarray, weight: np.ndarray, rows: np.ndarray, center: np.ndarray, s: int) -> float:
+    """Inertia of rows that have one center, in the units of the data."""
+    if not len(rows):
+        return 0.0
+    D = distances(scaled_by(X[rows], s), scaled_by(center[None], s))[:, 0]
+    with np.errstate(all="ignore"):
+        return float(np.ldexp(np.float64(inertia_of(D, weight[rows])), -2 * s))
+
+
 # ---------------------------------------------------------------------------------------------- exact truth
 
 

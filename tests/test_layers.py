@@ -81,6 +81,7 @@ LAYER = {
     "_base": 17,
     "kmeans": 18,
     "minibatch": 18,
+    "bisecting": 19,
     "pairwise": 17,
     "metrics": 17,
     "choosing": 19,
@@ -137,6 +138,7 @@ LIBRARIES = {
     "_base": {"sklearn"},
     "kmeans": {"sklearn"},
     "minibatch": {"scipy"},
+    "bisecting": {"sklearn"},
     "metrics": {"sklearn"},
     "choosing": {"pandas"},
     "datasets": {"sklearn"},
@@ -362,7 +364,7 @@ def test_what_the_package_exports_has_an_example(name):
     assert ">>> " in inspect.getdoc(PUBLIC[name])
 
 
-@pytest.mark.parametrize("estimator", ["KMeans", "MiniBatchKMeans"])
+@pytest.mark.parametrize("estimator", ["KMeans", "MiniBatchKMeans", "BisectingKMeans"])
 def test_every_fitted_attribute_is_documented(backend, estimator):
     model = getattr(gpukmeans, estimator)(2, random_state=0, backend=backend).fit([[0.0], [1.0], [5.0]])
     text = section(inspect.getdoc(type(model)), "Attributes")

@@ -35,7 +35,7 @@ def assert_same(model, expected):
 @settings(max_examples=6)
 @given(
     recipe=SMALL,
-    batch_size=st.sampled_from([13, 30, 1024]),
+    batch_size=st.sampled_from([30, 1024]),
     ratio=st.sampled_from([0.0, 0.01, 0.5, 2.0]),
     init=st.sampled_from(["k-means++", "array"]),
     n_init=st.sampled_from([1, 2]),
@@ -45,7 +45,7 @@ def assert_same(model, expected):
 @example(Recipe(0, 1, 1, 1), 1, 0.01, "k-means++", 1, 7, False)
 @example(Recipe(1, 90, 3, 60, kind="grid", dtype="f8", weights="zeros"), 7, 2.0, "array", 1, 7, True)
 @example(Recipe(2, 200, 4, 20, scale=1e30, weights="1e30"), 30, 0.5, "k-means++", 2, 1000, False)
-@example(Recipe(3, 200, 4, 20, dtype="f8", scale=1e-300, weights="extreme"), 30, 0.5, "k-means++", 2, 1000, True)
+@example(Recipe(3, 200, 4, 20, dtype="f8", scale=1e-300, weights="extreme"), 60, 0.5, "k-means++", 2, 1000, True)
 def test_a_fit_gives_the_bits_of_the_oracle(backend, recipe, batch_size, ratio, init, n_init, size, sparse):
     p = recipe.build()
     X = naive.as_data(p.X)
@@ -53,7 +53,7 @@ def test_a_fit_gives_the_bits_of_the_oracle(backend, recipe, batch_size, ratio, 
         X[::2, ::2] = 0
     start = p.centers if init == "array" else init
     options = {"batch_size": batch_size, "max_iter": 2, "tol": p.tol, "reassignment_ratio": ratio}
-    options |= {"max_no_improvement": 2, "init": start, "n_init": 1 if init == "array" else n_init}
+    options |= {"max_no_improvement": 1, "init": start, "n_init": 1 if init == "array" else n_init}
     weight = None if p.sample_weight is None else p.sample_weight + p.sample_weight.max() / 64
     expected = naive.mini_batch(X, recipe.k, np.random.RandomState(3), sample_weight=weight, **options)
     model = MiniBatchKMeans(recipe.k, random_state=3, backend=backend, **options)

@@ -1,0 +1,301 @@
+"""BisectingKMeans: one cluster after the other is divided in two by a KMeans of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from . import exact
+from ._base import CentersEstimator
+from .arrays import caller, is_cupy, like, namespace, to_host
+from .backends import Work, get_backend
+from .exact import Float64Array, FloatArray
+from .kmeans import KMeans
+from .prepare import check_finite
+from .validation import (
+    check_data,
+    check_enough_samples,
+    check_parameters,
+    check_rng,
+    check_sample_weight,
+)
+
+
+@dataclass
+class _Node:
+    """A cluster: a leaf, or divided by a fitted model of two clusters into `left` (label 0) and `right`."""
+
+    center: Any
+    rows: NDArray[np.intp] | None  # of the data of the fit, while it is fitted; None for all
+    n_rows: int
+    n_weighted: int  # those of positive weight
+    score: float = 0.0
+    inertia: float = 0.0
+    model: KMeans | None = None
+    left: _Node | None = None
+    right: _Node | None = None
+    label: int = -1
+
+    def leaves(self) -> Iterator[_Node]:
+        """From left to right."""
+        if self.left is None or self.right is None:
+            yield self
+        else:
+            yield from self.left.leaves()
+            yield from self.right.leaves()
+
+
+class BisectingKMeans(CentersEstimator):
+    """K-means by bisection: the cluster with the largest inertia (or the most rows) is divided in two, again and again.
+
+    A replacement of :class:`sklearn.cluster.BisectingKMeans`. Exact: each bisection has the bits of
+    ``KMeans(n_clusters=2)`` on the rows of that cluster, on every backend. Clusters are of more even size than those
+    of :class:`KMeans`, and form a tree; for many clusters it compares each row with few centers.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters: leaves of the tree.
+    init : {'k-means++', 'random'} or callable, default='random'
+        Where the two centers of a bisection start, as in :class:`KMeans`; a callable is called with n_clusters=2.
+    n_init : int, default=1
+        Starts for each bisection, of which the one with the lowest inertia is kept.
+    random_state : int, RandomState instance, numpy Generator or None, default=None
+        Draws the starts; the draws are scikit-learn's. Pass an int for the same result at every call.
+    max_iter : int, default=300
+        Most iterations of a bisection.
+    verbose : int, default=0
+        1 prints the text of :class:`KMeans` for each bisection.
+    tol : float, default=1e-4
+        A bisection stops when the squared distance that its two centers moved is at most `tol` times the mean variance
+        of the features of its rows, as in :class:`KMeans`. (In scikit-learn `tol` itself is the bound here.)
+    copy_x : bool, default=True
+        Accepted for scikit-learn's sake: X is never changed.
+    algorithm : {'lloyd', 'elkan'}, default='lloyd'
+        Both give the same bits.
+    bisecting_strategy : {'biggest_inertia', 'largest_cluster'}, default='biggest_inertia'
+        Which cluster is divided next: the one with the largest inertia, or with the most rows; of equals the first
+        from the left of the tree.
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+        Where the work is done, as in :class:`KMeans`; with 'auto' each bisection is placed by its size.
+    precision : {'exact', 'float32'}, default='exact'
+        As in :class:`KMeans`.
+
+    Attributes
+    ----------
+    cluster_centers_ : array of shape (n_clusters, n_features)
+        Of the leaves, from left to right, in the dtype and the kind of X.
+    labels_ : array of int32, shape (n_samples,)
+        Leaf of each row: what `predict` gives, which need not be the nearest center.
+    inertia_ : float
+        Sum of the squared distances of rows to the center of their leaf, times their weights.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        If X had names for its columns.
+    backend_ : str
+        Name of the backend that did the first bisection, or the only cluster.
+
+    See Also
+    --------
+    KMeans : All clusters at once.
+
+    Notes
+    -----
+    Memory: as :class:`KMeans`, and a copy of the rows of the cluster that is divided with 8 bytes a row for their
+    numbers. Data on a card of another kind than CuPy's is copied to the host once, from where bisections are streamed.
+
+    Rows of weight 0 get a label and change nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import BisectingKMeans
+    >>> X = np.array([[1, 1], [10, 1], [3, 1], [10, 0], [2, 1], [10, 2], [10, 8], [10, 9], [10, 10]])
+    >>> model = BisectingKMeans(n_clusters=3, random_state=0).fit(X)
+    >>> model.labels_
+    array([0, 2, 0, 2, 0, 2, 1, 1, 1], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([0, 2], dtype=int32)
+    """
+
+    _tree: _Node
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "random",
+        n_init: int = 1,
+        random_state: Any = None,
+        max_iter: int = 300,
+        verbose: int = 0,
+        tol: float = 1e-4,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        bisecting_strategy: str = "biggest_inertia",
+        backend: str = "auto",
+        precision: str = "exact",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.random_state = random_state
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.tol = tol
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.bisecting_strategy = bisecting_strategy
+        self.backend = backend
+        self.precision = precision
+
+    # ---- fit
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BisectingKMeans:
+        """Divide X into clusters.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+            As in :meth:`KMeans.fit`.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            At least 0, and positive for at least `n_clusters` rows. A row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        self : BisectingKMeans
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity in X (row and column are named), fewer rows (of positive weight) than clusters, or
+            wrong weights.
+        """
+        check_parameters("BisectingKMeans", **self.get_params(deep=False))
+        with caller(X):
+            return self._fit(X, sample_weight)
+
+    def _fit(self, given: Any, sample_weight: Any) -> BisectingKMeans:
+        X = check_data(given, estimator=self, reset=True)
+        n_samples = X.shape[0]
+        check_enough_samples(n_samples, self.n_clusters)
+        weights = check_sample_weight(sample_weight, n_samples)
+        n_weighted = n_samples if weights is None else int(np.count_nonzero(weights))
+        if n_weighted < self.n_clusters:
+            raise ValueError(
+                f"Only {n_weighted} rows have a positive weight, fewer than n_clusters={self.n_clusters}: a cluster "
+                "needs such a row. Ask for fewer clusters, or give more rows a weight."
+            )
+        X = X if is_cupy(X) else to_host(X)
+        rng = check_rng(self.random_state)
+        # looks through X too, and says what is wrong with it
+        whole = self._model(1, verbose=0, algorithm="lloyd", random_state=0).fit(given, sample_weight=weights)
+        self._tree = _Node(to_host(whole.cluster_centers_)[0], None, n_samples, n_weighted, inertia=whole.inertia_)
+        backend = whole.backend_
+        for i in range(self.n_clusters - 1):
+            divisible = [leaf for leaf in self._tree.leaves() if leaf.n_weighted > 1]
+            model = self._divide(max(divisible, key=lambda leaf: leaf.score), X, weights, rng)
+            backend = model.backend_ if i == 0 else backend
+        labels = np.empty(n_samples, dtype=np.int32)
+        leaves = list(self._tree.leaves())
+        for label, leaf in enumerate(leaves):
+            labels[slice(None) if leaf.rows is None else leaf.rows] = leaf.label = label
+            leaf.rows = None
+        self.cluster_centers_ = like(np.stack([leaf.center for leaf in leaves]), given)
+        self.labels_ = like(labels, given)
+        self.inertia_ = exact.tree_sum(np.array([leaf.inertia for leaf in leaves]))
+        self.backend_ = backend
+        self._scale_exponent = whole._scale_exponent
+        n_found = len(np.unique(labels))
+        if n_found < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
+                "Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _model(self, n_clusters: int, **parameters: Any) -> KMeans:
+        names = ("max_iter", "verbose", "tol", "algorithm", "backend", "precision")
+        return KMeans(n_clusters, **{name: getattr(self, name) for name in names} | parameters)
+
+    def _divide(self, node: _Node, X: Any, weights: Float64Array | None, rng: Any) -> KMeans:
+        """Make two leaves of one."""
+        part, part_weights = _rows(X, node.rows), weights if weights is None else _rows(weights, node.rows)
+        model = self._model(2, init=self.init, n_init=self.n_init, random_state=rng)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said once, at the end
+            model.fit(part, sample_weight=part_weights)
+        labels, centers = to_host(model.labels_), to_host(model.cluster_centers_)
+        del model.labels_
+        leaves = []
+        for label in (0, 1):
+            here = np.flatnonzero(labels == label)
+            n_weighted = len(here) if part_weights is None else int(np.count_nonzero(part_weights[here]))
+            leaf = _Node(centers[label], here if node.rows is None else node.rows[here], len(here), n_weighted)
+            if len(here):
+                of_leaf = part_weights if part_weights is None else part_weights[here]
+                leaf.inertia = self._inertia(_rows(part, here), of_leaf, leaf.center, model._scale_exponent)
+            leaf.score = leaf.inertia if self.bisecting_strategy == "biggest_inertia" else leaf.n_rows
+            leaves.append(leaf)
+        node.model, node.rows, (node.left, node.right) = model, None, leaves
+        return model
+
+    def _inertia(self, X: Any, weights: Float64Array | None, center: FloatArray, scale: int) -> float:
+        """Of rows that have one center."""
+        backend = get_backend(self.backend, self.precision, Work.of(X, 1, n_passes=1))
+        blocks = backend.blocks(backend.scaled(backend.accept(X), scale), weights)
+        centers = np.ldexp(center[None], scale).astype(np.float64)
+        for rows in blocks:
+            backend.assign(rows, centers)
+        with np.errstate(over="ignore"):
+            return float(np.ldexp(backend.total_inertia(blocks, centers), -2 * scale))
+
+    # ---- use
+    def predict(self, X: Any) -> Any:
+        """Leaf of each row: down the tree, at each bisection to the nearer of its two centers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : array of int32, shape (n_samples,)
+            In the kind of X. For the rows of the fit they are `labels_`.
+        """
+        with caller(X):
+            check_is_fitted(self)
+            rows = check_data(X, estimator=self, reset=False)
+            backend = get_backend(self.backend, self.precision, Work.of(rows, 1, n_passes=1))
+            rows = backend.accept(rows)
+            check_finite(backend, backend.blocks(rows), rows, "X", getattr(self, "feature_names_in_", None))
+            rows = rows if is_cupy(rows) else to_host(rows)
+            labels = np.empty(rows.shape[0], dtype=np.int32)
+            _descend(self._tree, rows, labels, np.arange(rows.shape[0]))
+            return like(labels, X)
+
+
+def _rows(X: Any, rows: Any) -> Any:
+    return X if rows is None else X[namespace(X).asarray(rows)]
+
+
+def _descend(node: _Node, X: Any, labels: NDArray[np.int32], at: NDArray[np.intp]) -> None:
+    """Write the leaf of each row of X to its place `at` in `labels`."""
+    if node.model is None or node.left is None or node.right is None:
+        labels[at] = node.label
+        return
+    sides = to_host(node.model.predict(X))
+    for side, child in enumerate((node.left, node.right)):
+        here = np.flatnonzero(sides == side)
+        if len(here):
+            _descend(child, _rows(X, here), labels, at[here])
