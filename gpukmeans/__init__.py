@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ModelFileError,
         OutOfMemoryError,
     )
+    from .kernel_kmeans import KernelKMeans
     from .kmeans import KMeans, k_means, kmeans_plusplus
     from .minibatch import MiniBatchKMeans
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
@@ -28,6 +29,7 @@ __all__ = [
     "GpuKMeansError",
     "KMeans",
     "KernelCompileError",
+    "KernelKMeans",
     "MiniBatchKMeans",
     "ModelFileError",
     "OutOfMemoryError",
@@ -47,6 +49,7 @@ _HOME = {
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
     "KernelCompileError": "errors",
+    "KernelKMeans": "kernel_kmeans",
     "MiniBatchKMeans": "minibatch",
     "ModelFileError": "errors",
     "OutOfMemoryError": "errors",

@@ -97,6 +97,29 @@ def test_functions_give_results_in_kind():
         assert_same_array(to_host(swapped), reference[0])
 
 
+@pytest.mark.parametrize("name", ["MiniBatchKMeans", "BisectingKMeans", "KernelKMeans"])
+def test_other_estimators_give_results_in_kind_with_the_bits_of_numpy(name):
+    import cupy
+
+    X = data("f8", n=200, d=3)
+    options = {"n_components": 20} if name == "KernelKMeans" else {}
+    reference = getattr(gpukmeans, name)(4, random_state=0, backend="numpy", **options).fit(X)
+    fitted = getattr(gpukmeans, name)(4, random_state=0, backend="cupy", **options).fit(cupy.asarray(X))
+    assert isinstance(fitted.labels_, cupy.ndarray)
+    assert isinstance(fitted.predict(cupy.asarray(X)), cupy.ndarray)
+    assert_same_array(fitted.labels_.get(), reference.labels_)
+    assert_same_array(fitted.predict(X), reference.labels_)
+    assert fitted.inertia_ == reference.inertia_
+    if name != "KernelKMeans":
+        assert_same_array(fitted.cluster_centers_.get(), reference.cluster_centers_)
+    if name == "MiniBatchKMeans":
+        for model in (reference, fitted):
+            model.partial_fit(X[:50] if model is reference else cupy.asarray(X[:50]))
+        assert_same_array(fitted.cluster_centers_.get(), reference.cluster_centers_)
+    copy = pickle.loads(pickle.dumps(fitted))
+    assert_same_array(copy.set_params(backend="numpy").predict(X), fitted.predict(X))
+
+
 class Exporter:
     """An array of another library: only the CUDA array interface."""
 

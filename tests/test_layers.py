@@ -82,6 +82,7 @@ LAYER = {
     "kmeans": 18,
     "minibatch": 18,
     "bisecting": 19,
+    "kernel_kmeans": 19,
     "pairwise": 17,
     "metrics": 17,
     "choosing": 19,
@@ -139,6 +140,7 @@ LIBRARIES = {
     "kmeans": {"sklearn"},
     "minibatch": {"scipy"},
     "bisecting": {"sklearn"},
+    "kernel_kmeans": {"sklearn"},
     "metrics": {"sklearn"},
     "choosing": {"pandas"},
     "datasets": {"sklearn"},
@@ -364,7 +366,7 @@ def test_what_the_package_exports_has_an_example(name):
     assert ">>> " in inspect.getdoc(PUBLIC[name])
 
 
-@pytest.mark.parametrize("estimator", ["KMeans", "MiniBatchKMeans", "BisectingKMeans"])
+@pytest.mark.parametrize("estimator", ["KMeans", "MiniBatchKMeans", "BisectingKMeans", "KernelKMeans"])
 def test_every_fitted_attribute_is_documented(backend, estimator):
     model = getattr(gpukmeans, estimator)(2, random_state=0, backend=backend).fit([[0.0], [1.0], [5.0]])
     text = section(inspect.getdoc(type(model)), "Attributes")
