@@ -14,7 +14,7 @@ from scipy import sparse
 
 from . import exact, seeding
 from ._base import CentersEstimator, start_centers
-from .arrays import caller, like, to_host
+from .arrays import caller, is_numba, like, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .batches import Convergence, RunningMeans
@@ -106,7 +106,8 @@ class MiniBatchKMeans(CentersEstimator):
 
     Memory: X is not copied if it is a C-contiguous array of float32 or float64. Beside it `fit` holds 8 bytes a row
     for labels, 8 more with weights, and some copies of a batch. Draws among rows cost no memory for each row.
-    Data on a card is worked on there; each batch is gathered through the host, so small batches gain nothing by it.
+    Data on a card is worked on there; each batch is gathered through the host (from a copy of all rows there, for an
+    array of Numba), so small batches gain nothing by it.
 
     References
     ----------
@@ -206,7 +207,7 @@ class MiniBatchKMeans(CentersEstimator):
         start = self._best_start(backend, data, X, weights, rng)
         running = RunningMeans(start, X.dtype, batch_size, data.peak, data.scale)
 
-        rows_of = _taker(backend, X)
+        rows_of = _taker(backend, to_host(X) if is_numba(X) else X)
         draws = seeding.RowDraws(data.blocks, data.encoding)
         encoding = Encoding.for_peaks(data.summary.peaks, None, batch_size, X.dtype)
         convergence = Convergence(n_samples, batch_size, threshold, self.max_no_improvement)

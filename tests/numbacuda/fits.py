@@ -132,6 +132,18 @@ def functions_and_several_runs_work_on_the_card():
 
 
 @check
+def mini_batches_have_the_bits_of_numpy():
+    X, parameters = Recipe(16, 30, 2, 3, dtype="f8").build().X, {"batch_size": 10, "max_iter": 1, "random_state": 0}
+    runs = [
+        gpukmeans.MiniBatchKMeans(3, backend=b, **parameters).fit(data).partial_fit(data)
+        for b, data in ((NAME, cuda.to_device(X)), ("numpy", X))
+    ]
+    assert is_numba(runs[0].cluster_centers_)
+    assert_same_array(to_host(runs[0].cluster_centers_), runs[1].cluster_centers_)
+    assert_same_array(to_host(runs[0].labels_), runs[1].labels_)
+
+
+@check
 def bad_values_on_the_card_are_named():
     X = Recipe(13, 12, 2, 2, dtype="f4").build().X.copy()
     X[7, 1] = np.nan
