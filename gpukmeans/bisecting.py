@@ -25,6 +25,7 @@ from .validation import (
     check_parameters,
     check_rng,
     check_sample_weight,
+    parameter_names,
 )
 
 
@@ -180,7 +181,7 @@ class BisectingKMeans(CentersEstimator):
             For NaN or infinity in X (row and column are named), fewer rows (of positive weight) than clusters, or
             wrong weights.
         """
-        check_parameters("BisectingKMeans", **self.get_params(deep=False))
+        check_parameters("BisectingKMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X):
             return self._fit(X, sample_weight)
 

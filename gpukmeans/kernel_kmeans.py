@@ -24,6 +24,7 @@ from .validation import (
     check_parameters,
     check_rng,
     check_sample_weight,
+    parameter_names,
 )
 
 NEIGHBOUR = 7
@@ -183,7 +184,7 @@ class KernelKMeans(SuggestsParameters, ClusterMixin, BaseEstimator):
             For NaN or infinity in X (row and column are named) or in the kernel, fewer rows than clusters, or a kernel
             that is not positive with `normalize`.
         """
-        check_parameters("KernelKMeans", **self.get_params(deep=False))
+        check_parameters("KernelKMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X):
             return self._fit(X, sample_weight)
 

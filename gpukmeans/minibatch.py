@@ -27,6 +27,7 @@ from .validation import (
     check_parameters,
     check_rng,
     check_sample_weight,
+    parameter_names,
 )
 
 
@@ -189,7 +190,7 @@ class MiniBatchKMeans(CentersEstimator):
         ValueError
             For NaN or infinity in X (row and column are named), fewer rows than clusters, wrong weights or starts.
         """
-        check_parameters("MiniBatchKMeans", **self.get_params(deep=False))
+        check_parameters("MiniBatchKMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X):
             return self._fit(X, sample_weight)
 
@@ -254,7 +255,7 @@ class MiniBatchKMeans(CentersEstimator):
         ValueError
             As `fit`; also for a batch of another dtype than the first one's.
         """
-        check_parameters("MiniBatchKMeans", **self.get_params(deep=False))
+        check_parameters("MiniBatchKMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X):
             return self._partial_fit(X, sample_weight)
 

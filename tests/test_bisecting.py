@@ -67,10 +67,10 @@ def test_the_same_seed_gives_the_answer_of_scikit_learn(numba_backend, strategy,
     # tol=0: scikit-learn takes it as a distance here, not as a share of the variance
     options = {"init": init, "bisecting_strategy": strategy, "tol": 0}
     for seed in range(2):
-        X, _ = make_blobs(500, n_features=3, centers=9, cluster_std=2.0, random_state=seed)
-        for weight in (None, np.random.default_rng(seed).random(500)):
-            ours = BisectingKMeans(7, random_state=seed, backend=numba_backend, **options).fit(X, sample_weight=weight)
-            theirs = SklearnBisectingKMeans(7, random_state=seed, **options).fit(X, sample_weight=weight)
+        X, _ = make_blobs(300, n_features=3, centers=9, cluster_std=2.0, random_state=seed)
+        for weight in (None, np.random.default_rng(seed).random(300)):
+            ours = BisectingKMeans(6, random_state=seed, backend=numba_backend, **options).fit(X, sample_weight=weight)
+            theirs = SklearnBisectingKMeans(6, random_state=seed, **options).fit(X, sample_weight=weight)
             assert (ours.labels_ == theirs.labels_).all()
             assert ours.inertia_ == pytest.approx(theirs.inertia_)
             np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_)

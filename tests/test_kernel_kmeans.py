@@ -18,19 +18,18 @@ from gpukmeans import KernelKMeans, KMeans
 
 @pytest.mark.parametrize("noise", [0.02, 0.05])
 def test_it_separates_moons(noise):
-    for seed, n in ((0, 300), (1, 2000)):
+    for seed, n in ((0, 300), (1, 1000)):
         X, y = make_moons(n, noise=noise, random_state=seed)
         model = KernelKMeans(2, random_state=seed).fit(X)
         assert adjusted_rand_score(y, model.labels_) > 0.95
         assert adjusted_rand_score(y, KMeans(2, random_state=seed).fit(X).labels_) < 0.6
-        new, y_new = make_moons(500, noise=noise, random_state=seed + 100)
+        new, y_new = make_moons(200, noise=noise, random_state=seed + 100)
         assert adjusted_rand_score(y_new, model.predict(new)) > 0.95
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-6, 1e3), (1e6, 0.0)])
 def test_its_gamma_follows_the_scale_of_the_data_and_no_offset_matters(scale, offset):
-    X, y = make_circles(500, noise=0.05, factor=0.4, random_state=0)
+    X, y = make_circles(200, noise=0.05, factor=0.4, random_state=0)
     plain = KernelKMeans(2, random_state=0).fit(X)
     model = KernelKMeans(2, random_state=0).fit((X + offset) * scale)
     assert model.gamma_ == pytest.approx(plain.gamma_ / scale**2, rel=1e-6)
@@ -99,7 +98,7 @@ def test_a_callable_gives_what_its_formula_by_name_gives():
 
 
 def test_every_backend_gives_the_same_labels(backend):
-    X, _ = make_moons(400, noise=0.1, random_state=3)
+    X, _ = make_moons(150, noise=0.1, random_state=3)
     model = KernelKMeans(5, random_state=0, backend=backend).fit(X)
     reference = KernelKMeans(5, random_state=0, backend="numpy").fit(X)
     assert_same_array(model.labels_, reference.labels_)
@@ -108,7 +107,7 @@ def test_every_backend_gives_the_same_labels(backend):
 
 
 def test_blocks_of_rows_give_the_same_labels(monkeypatch):
-    X, _ = make_moons(500, noise=0.05, random_state=1)
+    X, _ = make_moons(240, noise=0.05, random_state=1)
     whole = KernelKMeans(2, random_state=0).fit(X)
     monkeypatch.setattr("gpukmeans.kernel_kmeans.BLOCK_VALUES", 7000)
     assert_same_array(KernelKMeans(2, random_state=0).fit(X).labels_, whole.labels_)
@@ -136,7 +135,7 @@ def test_rows_of_no_weight_are_no_landmarks_and_duplicates_are_allowed():
 
 
 @parametrize_with_checks(
-    [KernelKMeans(n_clusters=2), KernelKMeans(n_clusters=2, kernel="poly", n_components=20)],
+    [KernelKMeans(n_clusters=2, n_components=30)],
     expected_failed_checks=lambda estimator: {
         name: "landmarks are drawn among rows, in their order"
         for name in (
