@@ -131,7 +131,6 @@ class Convergence:
     """
 
     def __init__(self, n_samples: int, batch_size: int, threshold: float, max_no_improvement: int | None) -> None:
-        self.batch_size = batch_size
         self.alpha = min(batch_size * 2.0 / (n_samples + 1), 1)
         self.threshold = threshold
         self.max_no_improvement = max_no_improvement
