@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from .kmeans import KMeans, k_means, kmeans_plusplus
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
+    from .steps import lloyd_steps
 
 __all__ = [
     "BackendUnavailableError",
@@ -31,6 +32,7 @@ __all__ = [
     "choose_k",
     "k_means",
     "kmeans_plusplus",
+    "lloyd_steps",
     "pairwise_distances_argmin",
     "pairwise_distances_argmin_min",
 ]
@@ -48,6 +50,7 @@ _HOME = {
     "choose_k": "choosing",
     "k_means": "kmeans",
     "kmeans_plusplus": "kmeans",
+    "lloyd_steps": "steps",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }

@@ -81,6 +81,7 @@ LAYER = {
     "pairwise": 17,
     "metrics": 17,
     "choosing": 18,
+    "steps": 18,
     "_tables": 17,
     "data_files": 18,
     "datasets": 18,
