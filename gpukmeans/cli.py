@@ -141,8 +141,7 @@ def fit(
     if n_clusters > len(X):
         raise typer.BadParameter(f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
-    with phase("fitting"):
-        model.fit(X, sample_weight=sample_weight)
+    model.set_params(verbose=2).fit(X, sample_weight=sample_weight).set_params(verbose=0)
     seconds = time.perf_counter() - begin
     with phase("writing"):
         if labels is not None:

@@ -32,7 +32,7 @@ class Iteration(NamedTuple):
         Wall time.
     inertia : float or None
         Of the labels and the centers that this iteration started from; None where it was not computed (it would cost
-        a pass; ``verbose`` computes it).
+        a pass; ``verbose=1`` computes it).
     """
 
     shift_sq: float

@@ -343,9 +343,7 @@ def check_init_centers(centers: Any, X: FloatArray, n_clusters: int | None, name
         checked = centers.astype(X.dtype)
     else:
         centers = _refuse_kind(to_host(centers), name)
-        checked = check_array(
-            centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name=name
-        )
+        checked = check_array(centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name=name)
     if not np.isfinite(checked).all():
         refuse_non_finite(checked, name=name)
     if n_clusters is not None and checked.shape[0] != n_clusters:
