@@ -56,7 +56,7 @@ _HOME = {
 }
 _MODULES = {
     "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
-    "model_file", "verify",
+    "model_file", "pictures", "plot", "verify",
 }  # fmt: skip
 
 

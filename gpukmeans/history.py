@@ -15,7 +15,7 @@ class History(list[Iteration]):
     >>> from gpukmeans import KMeans
     >>> model = KMeans(2, random_state=0).fit([[1.0], [2.0], [4.0], [7.0], [9.0]])
     >>> model.history_.column("n_moved")
-    [5, 1, 0]
+    [5, 0]
     """
 
     def column(self, name: str) -> list[Any]:

@@ -89,6 +89,16 @@ LAYER = {
     "datasets": 18,
     "model_file": 19,
     "_arguments": 19,
+    "pictures": 19,
+    "plot._style": 1,
+    "plot._scene": 16,
+    "plot._clusters": 17,
+    "plot._convergence": 15,
+    "plot._choice": 19,
+    "plot._silhouette": 18,
+    "plot._steps": 19,
+    "plot._palette": 20,
+    "plot": 21,
     "_problems": 19,
     "_grid": 19,
     "_contestants": 20,
@@ -140,7 +150,11 @@ LIBRARIES = {
     "model_file": {"sklearn"},
     "_tables": {"pyarrow"},
     "_terminal": {"rich"},
-    "demo": {"sklearn", "PIL"},
+    "demo": {"sklearn"},
+    "pictures": {"PIL"},
+    "plot._scene": {"sklearn"},
+    "plot._clusters": {"scipy"},
+    "plot._convergence": {"sklearn"},
     "_problems": {"scipy"},
     "verify": {"cupy", "scipy"},
     "_contestants": {"cupy", "sklearn"},
@@ -176,7 +190,7 @@ def nodes(tree):
 def imports(name):
     """(inside, outside): modules of this package and top-level names of others that a module imports anywhere."""
     inside, outside = set(), set()
-    package = name.split(".") if name == "backends" else name.split(".")[:-1]
+    package = name.split(".") if name in ("backends", "plot") else name.split(".")[:-1]
     for node in nodes(MODULES[name]):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split(".")[0] for alias in node.names}
@@ -316,6 +330,8 @@ def public_callables():
         "data_files": ("read_data", "write_labels"),
         "backends": ("get_backend", "available_backends"),
         "metrics": tuple(importlib.import_module("gpukmeans.metrics").__all__),
+        "plot": tuple(importlib.import_module("gpukmeans.plot").__all__),
+        "pictures": ("compress", "read_picture", "write_png"),
     }.items():
         for name in names:
             found[f"{module}.{name}"] = getattr(importlib.import_module(f"gpukmeans.{module}"), name)
