@@ -107,9 +107,11 @@ LAYER = {
     "verify": 20,
     "bench": 21,
     "_machine": 22,
-    "cli": 23,
-    "__main__": 24,
-    "__init__": 25,
+    "_drawing": 22,
+    "_choosing": 23,
+    "cli": 24,
+    "__main__": 25,
+    "__init__": 26,
 }
 
 # Libraries that a module and all that it imports may need; whatever is not listed here needs none but NumPy.
@@ -160,6 +162,8 @@ LIBRARIES = {
     "_contestants": {"cupy", "sklearn"},
     "_arguments": {"typer"},
     "_machine": {"typer"},
+    "_drawing": {"typer"},
+    "_choosing": {"typer"},
     "cli": {"typer"},
 }
 

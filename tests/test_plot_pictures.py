@@ -1,6 +1,7 @@
 """The displays look as they did when somebody looked at them: coarse pictures, compared with a tolerance.
 
-Versions of matplotlib draw letters and edges a little differently; the mean over squares of 8 x 8 pixels hardly changes.
+Versions of matplotlib draw letters and edges a little differently; the mean over squares of 8 x 8 pixels hardly
+changes.
 """
 
 from pathlib import Path

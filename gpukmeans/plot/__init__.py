@@ -11,6 +11,7 @@ from ._convergence import ConvergenceDisplay
 from ._palette import PaletteDisplay
 from ._silhouette import SilhouetteDisplay
 from ._steps import StepsDisplay
+from ._style import need_matplotlib
 
 __all__ = [
     "ClusterDisplay",
@@ -21,4 +22,5 @@ __all__ = [
     "SilhouetteDisplay",
     "StepsDisplay",
     "VoronoiDisplay",
+    "need_matplotlib",
 ]

@@ -45,6 +45,16 @@ def library(name: str = "matplotlib.pyplot") -> Any:
         raise ImportError("gpukmeans.plot needs matplotlib: pip install 'gpukmeans[plot]'", name=error.name) from error
 
 
+def need_matplotlib() -> Any:
+    """Give matplotlib itself, or raise the error that says how to get it.
+
+    Returns
+    -------
+    matplotlib : module
+    """
+    return library("matplotlib")
+
+
 def axes_for(ax: Any) -> tuple[Any, Any]:
     """Figure and axes to draw on: those of the caller, or new ones."""
     plt = library()
