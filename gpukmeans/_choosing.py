@@ -21,8 +21,8 @@ def choose_k(
     criteria: Annotated[
         str | None,
         typer.Option(
-            help="Separated by commas: silhouette, elbow, gap, davies_bouldin, calinski_harabasz (by default these), and "
-            "simplified_silhouette, for many rows."
+            help="Separated by commas: silhouette, elbow, gap, davies_bouldin, calinski_harabasz (by default these), "
+            "and simplified_silhouette, for many rows."
         ),
     ] = None,
     output: Annotated[
