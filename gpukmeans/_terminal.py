@@ -60,7 +60,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None
 
     Gives a function of a text to show beside, and of how many of `total` are done; None where nothing is shown.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # a process without a console has none
         yield None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

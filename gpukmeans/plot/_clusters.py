@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..arrays import to_host
 from ..exact import Float64Array, FloatArray
-from ._scene import Scene, checked_centers, checked_labels, title
+from ._scene import Scene, checked_labels, title
 from ._style import INK, axes_for, library, rgb
 
 
@@ -93,7 +93,7 @@ class ClusterDisplay:
         """
         scene = Scene.of(X)
         if centers is not None:
-            centers = checked_centers(centers, X)
+            centers = scene.checked_centers(centers)
         n_clusters = None if centers is None else len(centers)
         return cls(scene, checked_labels(labels, len(scene.points), n_clusters), centers).plot(ax=ax)
 
@@ -129,7 +129,7 @@ class ClusterDisplay:
             names = [f"cluster {k}" for k in np.unique(self.labels)]
             handles = [patch(color=colours[k]) for k in np.unique(self.labels)]
         legend = self.ax_.legend(
-            handles, names, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, markerscale=1
+            handles, names, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False
         )
         for handle in legend.legend_handles:
             if hasattr(handle, "set_sizes"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import column_or_1d
 
 from ..arrays import to_host
-from ..exact import Float64Array
+from ..exact import Float64Array, FloatArray
 from ..validation import check_data, check_init_centers, refuse_non_finite
 from ._style import GREY, INK, N_STYLES, number_centers, rgb, style
 
@@ -72,6 +72,11 @@ class Scene:
         """Where centers lie in the picture."""
         placed = to_host(centers) if self.pca is None else self.pca.transform(to_host(centers))
         return np.asarray(placed, dtype=np.float64)
+
+    def checked_centers(self, centers: Any) -> FloatArray:
+        """Centers as an array of float64 with as many features as the rows."""
+        n_features = self.n_dims if self.pca is None else self.pca.n_features_in_
+        return check_init_centers(centers, np.empty((0, n_features)), None, "centers")
 
     def draw(self, ax: Any, labels: NDArray[np.int32] | None, centers: Any = None, *, small: bool = False) -> None:
         """Draw the rows, in the colours of their clusters (grey without labels), and the numbered centers."""
@@ -180,11 +185,6 @@ def checked_labels(labels: Any, n_samples: int, n_clusters: int | None) -> NDArr
         rule = "from 0 on" if n_clusters is None else f"from 0 to {most}, one for each of the {n_clusters} centers"
         raise ValueError(f"labels must be integers {rule}. Got {values[wrong[0]]} in row {wrong[0]}.")
     return np.asarray(values, dtype=np.int32)
-
-
-def checked_centers(centers: Any, X: Any) -> Any:
-    """Centers as an array of the dtype of X with as many features."""
-    return check_init_centers(centers, check_data(X), None, "centers")
 
 
 def title(scene: Scene, n_clusters: int) -> str:

@@ -122,7 +122,7 @@ class SilhouetteDisplay:
         self.mean_ = float(self.silhouettes.mean())
         sizes = np.bincount(self.labels, minlength=self.n_clusters)
         colours = rgb(self.n_clusters)
-        gap, begin = 0.02 * len(self.labels), 0.0
+        gap, begin = len(self.labels) * min(0.02, 0.3 / self.n_clusters), 0.0
         middles = []
         for k, size in enumerate(sizes):
             if size:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_host
 from ..steps import Step, lloyd_steps
-from ._scene import Scene, checked_centers, checked_labels
+from ._scene import Scene, checked_labels
 from ._style import INK, new_grid
 
 N_COLUMNS = 4
@@ -115,11 +114,11 @@ class StepsDisplay:
             raise ValueError(f"max_pictures must be at least 2, for the start and the last step. Got {max_pictures!r}.")
         scene, made = Scene.of(X), []
         for labels, centers, inertia in steps:
-            centers = checked_centers(centers, X)
+            centers = scene.checked_centers(centers)
             made.append(Step(checked_labels(labels, len(scene.points), len(centers)), centers, float(inertia)))
         if not made:
             raise ValueError("steps is empty: lloyd_steps(X, centers) gives each of its steps once.")
-        return cls(scene, made, to_host(made[0].centers)).plot(max_pictures=max_pictures)
+        return cls(scene, made, made[0].centers).plot(max_pictures=max_pictures)
 
     def plot(self, *, max_pictures: int = 8) -> StepsDisplay:
         """Draw.
