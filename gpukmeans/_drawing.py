@@ -108,7 +108,7 @@ def compress(
 
     check_parameters("KMeans", n_clusters=n_colours, n_init=n_init, random_state=seed, backend=backend)
     with phase("reading"):
-        original = pictures.read_picture(picture)
+        original, n_bytes = pictures.read_picture(picture), picture.stat().st_size
     n_pixels = original.shape[0] * original.shape[1]
     if n_colours > n_pixels:
         raise typer.BadParameter(f"{picture} has {n_pixels} pixels, fewer than {n_colours} colours", param_hint="-k")
@@ -120,6 +120,6 @@ def compress(
             from .plot import PaletteDisplay
 
             save_figure(PaletteDisplay.from_predictions(original, compression.pixels), plot)
-    sizes = {"bytes": f"{output.stat().st_size} ({picture.name}: {picture.stat().st_size})"}
+    sizes = {"bytes": f"{output.stat().st_size} ({picture.name}: {n_bytes})"}
     beside = {} if plot is None else {"palette": plot}
     show({"picture": output, **beside, **compression.summary(), **sizes, "backend": compression.model.backend_})

@@ -141,7 +141,7 @@ def test_a_picture_is_read_upright_and_without_an_opaque_alpha(tmp_path):
         (("plot", "m.npz", "x.npy", "-o", "new"), 2, "new: the name must end in"),
         (("plot", "m.npz", "x.npy", "-o", "no/new.png"), 2, "does not exist"),
         (("plot", "nothing.npz", "x.npy", "-o", "new.png"), 2, "nothing.npz: No such file"),
-        (("plot", "m3.npz", "x3.npy", "-o", "new.png", "--kind", "voronoi"), 1, "needs 2 features, got 3"),
+        (("plot", "m3.npz", "x3.npy", "-o", "new.png", "--kind", "voronoi"), 1, "2 features, got the shape (3, 3)"),
         (("plot", "m.npz", "x3.npy", "-o", "new.png"), 1, "features"),
         (("compress", "nothing.png", "-k", 2, "-o", "new.png"), 2, "nothing.png: No such file"),
         (("compress", "p.png", "-k", 55, "-o", "new.png"), 2, "p.png has 54 pixels, fewer than 55 colours"),

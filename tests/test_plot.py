@@ -414,7 +414,10 @@ def test_twenty_clusters_differ_in_colour_and_seventy_in_colour_or_marker():
         (lambda: ClusterDisplay.from_predictions(X, MODEL.labels_, np.zeros((3, 5))), "features of the data 2"),
         (lambda: ClusterDisplay.from_predictions([[1.0, 2, 3]], [0]), "at least 2 rows. Got 1"),
         (lambda: VoronoiDisplay.from_predictions(X, MODEL.labels_), "needs the centers"),
-        (lambda: VoronoiDisplay.from_predictions(X[:, :1], MODEL.labels_, X[:3, :1]), "needs 2 features, got 1"),
+        (
+            lambda: VoronoiDisplay.from_predictions(X[:, :1], MODEL.labels_, X[:3, :1]),
+            r"2 features, got the shape \(3, 1\)",
+        ),
         (lambda: StepsDisplay.from_estimator(KMeans(3), X), "'init' is an array. Got 'k-means\\+\\+'"),
         (lambda: StepsDisplay.from_predictions(X, []), "steps is empty"),
         (lambda: StepsDisplay.from_centers(X, X[:3], max_pictures=1), "max_pictures must be at least 2"),

@@ -186,11 +186,11 @@ class VoronoiDisplay(ClusterDisplay):
         """
         if centers is None:
             raise ValueError("VoronoiDisplay needs the centers: its cells are where each of them is the nearest one.")
-        n_features = np.shape(to_host(centers))[-1]
-        if n_features != 2:
+        shape = np.shape(to_host(centers))
+        if shape[1:] != (2,):
             raise ValueError(
-                f"VoronoiDisplay needs 2 features, got {n_features}. Fit two columns, or the first two of "
-                "sklearn.decomposition.PCA, or take ClusterDisplay, which shows any number."
+                f"VoronoiDisplay needs centers with 2 features, got the shape {shape}. Fit two columns, or the first "
+                "two of sklearn.decomposition.PCA, or take ClusterDisplay, which shows any number."
             )
         return super().from_predictions(X, labels, centers, ax=ax)
 
@@ -231,20 +231,18 @@ def voronoi_cells(centers: Float64Array, low: Float64Array, high: Float64Array) 
     from scipy.spatial import Voronoi
 
     span = high - low
-    unit = (centers - low) / span
-    distinct, first = np.unique(unit, axis=0, return_index=True)
+    distinct, first = np.unique(centers - low, axis=0, return_index=True)
     mirrored = [distinct]
     for axis in (0, 1):
-        for side in (0.0, 1.0):
+        for side in (0.0, span[axis]):
             image = distinct.copy()
             image[:, axis] = 2 * side - image[:, axis]
             mirrored.append(image)
-    # mirrored in units of the rectangle's sides: that leaves the sides boundaries, but distances must be true ones
-    diagram = Voronoi(np.concatenate(mirrored) * span)
+    diagram = Voronoi(np.concatenate(mirrored))
     cells: list[Float64Array | None] = [None] * len(centers)
     for i, k in enumerate(first):
         corners = diagram.vertices[diagram.regions[diagram.point_region[i]]]
-        about = corners - distinct[i] * span
+        about = corners - distinct[i]
         order = np.argsort(np.arctan2(about[:, 1], about[:, 0]))
         cells[k] = low + np.clip(corners[order], 0, span)
     return cells

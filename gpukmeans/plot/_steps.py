@@ -163,9 +163,10 @@ class StepsDisplay:
         for ax in grid[:, 1:].ravel():
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
-        for ax in grid[:-1].ravel():
-            ax.set_xlabel("")
-            ax.tick_params(labelbottom=False)
+        for column in grid.T:
+            for ax in [ax for ax in column if ax.axison][:-1]:
+                ax.set_xlabel("")
+                ax.tick_params(labelbottom=False)
 
     def _draw_step(self, ax: Any, i: int) -> None:
         """Even steps gave labels, odd ones moved the centers."""
