@@ -60,11 +60,11 @@ def choose_k(
     if last >= len(X):
         raise typer.BadParameter(f"{data} has {len(X)} rows, so at most {len(X) - 1} clusters", param_hint="--to")
     options: dict[str, Any] = {"n_init": n_init, "random_state": seed, "backend": backend}
-    with progress("choosing", last - first + 1) as tell:
+    with progress("choosing", last - first + 2) as tell:  # the fits, and judging them
 
         def on_fit(k: int) -> None:
             if tell is not None:
-                tell(f"k = {k} fitted" if k < last else f"judging by {', '.join(names)}", k - first + 1)
+                tell(f"fitted k = {k}" if k < last else "judging", k - first + 1)
 
         choice = choosing.choose_k(X, range(first, last + 1), names, on_fit=on_fit, **options)
     if output is not None:

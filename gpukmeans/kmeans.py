@@ -65,7 +65,7 @@ class KMeans(SuggestsParameters, ClassNamePrefixFeaturesOutMixin, TransformerMix
         mean variance of the features.
     verbose : int, default=0
         1 prints what scikit-learn prints (and computes the inertia of every iteration for it, one more pass). 2 shows
-        how far the fit is, on stderr and only if that is a terminal.
+        how far the fit is, on stderr and only if that is a terminal, or in a notebook that has ipywidgets.
     random_state : int, RandomState instance, numpy Generator or None, default=None
         Draws the starts; the draws are scikit-learn's. Pass an int for the same result at every call.
     copy_x : bool, default=True

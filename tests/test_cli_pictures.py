@@ -72,7 +72,7 @@ def test_choose_k_shows_how_far_it_is_on_a_terminal(folder, run, monkeypatch):
     code, out, err = run("choose-k", "x.npy", "--to", 4, "--criteria", "elbow")
     assert code == 0
     assert "choosing" in err
-    assert "judging by elbow" in err
+    assert "judging" in err
     assert "\x1b" not in out
 
 

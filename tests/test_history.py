@@ -4,11 +4,12 @@ import logging
 import pickle
 import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from gpukmeans import KMeans, model_file
+from gpukmeans import KMeans, _terminal, model_file
 from gpukmeans.history import History
 from gpukmeans.lloyd import Iteration
 
@@ -75,6 +76,12 @@ def test_verbose_2_shows_how_far_a_fit_is_on_a_terminal(capsys, monkeypatch):
 def test_verbose_2_shows_nothing_on_a_pipe(capfd):
     KMeans(4, random_state=0, verbose=2).fit(X)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_in_a_notebook_the_bar_needs_what_redraws_a_cell(has_widgets, monkeypatch):
+    monkeypatch.setattr(_terminal, "find_spec", lambda name: (name == "ipywidgets" and has_widgets) or None)
+    assert _terminal._can_redraw(SimpleNamespace(is_jupyter=True)) is has_widgets
 
 
 class Interrupter(logging.Handler):
