@@ -73,6 +73,19 @@ def test_verbose_2_shows_how_far_a_fit_is_on_a_terminal(capsys, monkeypatch):
     assert shown.history_.column("inertia") == silent.history_.column("inertia")
 
 
+def test_what_is_printed_beside_the_bar_stays_on_stdout(capsys, monkeypatch):
+    make_stderr_a_terminal(monkeypatch)
+
+    def init(X, n_clusters, random_state):
+        print("drawing the start")
+        return X[:n_clusters]
+
+    KMeans(4, init=init, n_init=1, verbose=2).fit(X)
+    out, err = capsys.readouterr()
+    assert out == "drawing the start\n"
+    assert "drawing" not in err
+
+
 def test_verbose_2_shows_nothing_on_a_pipe(capfd):
     KMeans(4, random_state=0, verbose=2).fit(X)
     assert capfd.readouterr() == ("", "")

@@ -197,7 +197,7 @@ def test_rows_on_a_card_are_drawn_like_those_of_the_host():
 
 # ---------------------------------------------------------------------------------------------- boundaries
 @settings(max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.booleans(), st.sampled_from([1e-6, 1, 1e6]))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.booleans(), st.sampled_from([1e-150, 1, 1e150]))
 @example(0, 1, False, 1)
 @example(0, 12, True, 1)
 def test_a_cell_is_where_its_center_is_the_nearest(seed, n_clusters, is_line, scale):
@@ -356,7 +356,7 @@ def test_convergence_draws_the_history():
     display = draw(ConvergenceDisplay(with_inertia).plot())
     assert display.axes_[2].lines[0].get_ydata().tolist() == [7.5, 5.0]
     assert display.axes_[0].get_title() == "2 iterations"
-    draw(ConvergenceDisplay([Iteration(0.0, 0, 0, 0.1, None)]).plot())
+    draw(ConvergenceDisplay([Iteration(np.inf, 9, 0, 0.1, None), Iteration(0.0, 0, 0, 0.1, None)]).plot())
 
 
 # ---------------------------------------------------------------------------------------------- palettes

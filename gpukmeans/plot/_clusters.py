@@ -230,8 +230,9 @@ def voronoi_cells(centers: Float64Array, low: Float64Array, high: Float64Array) 
     """
     from scipy.spatial import Voronoi
 
-    span = high - low
-    distinct, first = np.unique(centers - low, axis=0, return_index=True)
+    unit = (high - low).max()  # Qhull takes no coordinates far from 1
+    span = (high - low) / unit
+    distinct, first = np.unique((centers - low) / unit, axis=0, return_index=True)
     mirrored = [distinct]
     for axis in (0, 1):
         for side in (0.0, span[axis]):
@@ -244,5 +245,5 @@ def voronoi_cells(centers: Float64Array, low: Float64Array, high: Float64Array) 
         corners = diagram.vertices[diagram.regions[diagram.point_region[i]]]
         about = corners - distinct[i]
         order = np.argsort(np.arctan2(about[:, 1], about[:, 0]))
-        cells[k] = low + np.clip(corners[order], 0, span)
+        cells[k] = low + np.clip(corners[order], 0, span) * unit
     return cells

@@ -96,7 +96,7 @@ class ConvergenceDisplay:
 
     def _set_scale(self, ax: Any, values: Any) -> None:
         """Powers of ten, with a place for the 0 at which a fit ends."""
-        positive = values[values > 0]
+        positive = values[(values > 0) & np.isfinite(values)]
         if len(positive):
             smallest = 10 ** np.floor(np.log10(positive.min()))
             ax.set_yscale("symlog", linthresh=smallest, linscale=0.5)
