@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .kmeans import KMeans, k_means, kmeans_plusplus
     from .minibatch import MiniBatchKMeans
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
+    from .steps import lloyd_steps
 
 __all__ = [
     "BackendUnavailableError",
@@ -37,6 +38,7 @@ __all__ = [
     "choose_k",
     "k_means",
     "kmeans_plusplus",
+    "lloyd_steps",
     "pairwise_distances_argmin",
     "pairwise_distances_argmin_min",
 ]
@@ -57,12 +59,13 @@ _HOME = {
     "choose_k": "choosing",
     "k_means": "kmeans",
     "kmeans_plusplus": "kmeans",
+    "lloyd_steps": "steps",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
     "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
-    "model_file", "verify",
+    "model_file", "pictures", "plot", "verify",
 }  # fmt: skip
 
 

@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["drop_stdout", "phase", "printable", "say", "show", "show_warning", "write"]
+__all__ = ["drop_stdout", "phase", "printable", "progress", "say", "show", "show_warning", "write"]
 
 
 def printable(text: str) -> str:
@@ -55,14 +56,34 @@ def show(pairs: dict[str, Any]) -> None:
 
 
 @contextmanager
-def phase(what: str) -> Iterator[None]:
-    """Show on stderr that something long is going on and for how long, if it is a terminal."""
-    if not sys.stderr.isatty():
-        yield
+def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None] | None]:
+    """Show that something long goes on, how far it is and for how long: on stderr if it is a terminal, or a notebook.
+
+    Gives a function of a text to show beside, and of how many of `total` are done; None where nothing is shown.
+    """
+    console = Console(stderr=True)
+    if not _can_redraw(console):
+        yield None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(what, total=None)
-        yield
+    columns = [TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[note]")]
+    bars = Progress(
+        columns[0], BarColumn(), TimeElapsedColumn(), columns[1], console=console, transient=True,
+        redirect_stdout=False,  # what is printed meanwhile belongs on stdout, which may be a pipe
+    )  # fmt: skip
+    with bars as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield lambda note="", done=None: bar.update(task, note=note, completed=done)
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether it is a terminal, or a notebook with what redraws a cell; a process without a console has no stderr."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def phase(what: str) -> AbstractContextManager[Any]:
+    """Show that something long is going on, of which it is not known how far it is."""
+    return progress(what)

@@ -1,4 +1,4 @@
-"""The command line: demo, fit, predict, info, doctor, bench.
+"""The command line: demo, fit, predict, info, choose-k, plot, compress, doctor, bench.
 
 Exit codes: 0, 1 for a failure, 2 for a bad call, 130 for Ctrl-C. An error is one line on stderr. Results go
 to stdout, as a table on a terminal and as ``key: value`` lines elsewhere; progress shows on a terminal only.
@@ -16,6 +16,8 @@ from typing import Annotated
 import typer
 
 from ._arguments import BadCall, check, check_output, message
+from ._choosing import choose_k
+from ._drawing import compress, plot
 from ._machine import bench, doctor
 from ._terminal import drop_stdout, phase, say, show, show_warning, write
 from .errors import GpuKMeansError
@@ -28,7 +30,6 @@ app = typer.Typer(
     epilog="An error is one line on stderr; add --debug to any command for the traceback and the log. "
     "Exit codes: 0, 1 for a failure, 2 for a bad call. "
     "Example: gpukmeans fit data.npy -k 8 -o model.npz",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -39,6 +40,8 @@ _LABELS_HELP = "labels: .npy, .csv or .txt."
 def main(args: list[str] | None = None) -> int:
     """Run the command line with `args` (None: those of the process), and give the exit code."""
     args = sys.argv[1:] if args is None else list(args)
+    if "_GPUKMEANS_COMPLETE" in os.environ:  # a shell asks what may stand next
+        typer.main.get_command(app).main(args, prog_name="gpukmeans")
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     if debug:
@@ -141,8 +144,7 @@ def fit(
     if n_clusters > len(X):
         raise typer.BadParameter(f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
-    with phase("fitting"):
-        model.fit(X, sample_weight=sample_weight)
+    model.set_params(verbose=2).fit(X, sample_weight=sample_weight).set_params(verbose=0)
     seconds = time.perf_counter() - begin
     with phase("writing"):
         if labels is not None:
@@ -230,6 +232,9 @@ def info(
     )
 
 
+app.command(epilog="Example: gpukmeans choose-k data.npy --from 2 --to 12 --plot criteria.png")(choose_k)
+app.command(epilog="Example: gpukmeans plot model.npz data.npy -o clusters.png --kind voronoi")(plot)
+app.command(epilog="Example: gpukmeans compress photo.jpg -k 64 -o photo.png --plot palette.png")(compress)
 app.command(epilog="Example: gpukmeans doctor; for an issue: gpukmeans doctor --verify > report.md")(doctor)
 app.command(epilog="Example: gpukmeans bench --quick; to keep the numbers: gpukmeans bench --json bench.json")(bench)
 

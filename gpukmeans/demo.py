@@ -9,36 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data_files import atomic_write
 from .datasets import make_blobs
 
 if TYPE_CHECKING:
     from .kmeans import KMeans
+    from .pictures import Compression
 
-__all__ = ["Compression", "Race", "compress_photograph", "race_scikit_learn", "warm_up"]
+__all__ = ["Race", "compress_photograph", "race_scikit_learn", "warm_up"]
 
 _ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Compression:
-    """What became of the photograph; the error is the mean over pixels and channels, colours in [0, 1]."""
-
-    n_pixels: int
-    n_colours: int
-    n_iter: int
-    seconds: float
-    mean_sq_error: float
-
-    def summary(self) -> dict[str, str]:
-        """Give what the demo prints."""
-        return {
-            "pixels": str(self.n_pixels),
-            "colours": str(self.n_colours),
-            "iterations": str(self.n_iter),
-            "fit": f"{self.seconds:.3f} s",
-            "mean squared error": f"{self.mean_sq_error:.6f} (colours from 0 to 1)",
-        }
 
 
 @dataclass(frozen=True)
@@ -80,7 +59,7 @@ def warm_up() -> float:
     return time.perf_counter() - start
 
 
-def compress_photograph(output: str | os.PathLike[str], *, quick: bool = False) -> Compression:
+def compress_photograph(output: str | os.PathLike[str], *, quick: bool = False) -> "Compression":
     """Reduce scikit-learn's china.jpg to 64 colours, and write it as a PNG beside the original.
 
     Parameters
@@ -90,24 +69,16 @@ def compress_photograph(output: str | os.PathLike[str], *, quick: bool = False) 
     quick : bool, default=False
         Whether to take a 64th of the pixels and 16 colours.
     """
-    from PIL import Image
     from sklearn.datasets import load_sample_image
 
-    photograph = load_sample_image("china.jpg")
-    n_colours = 64
+    from .pictures import compress, write_png
+
+    photograph, n_colours = load_sample_image("china.jpg"), 64
     if quick:
         photograph, n_colours = photograph[::8, ::8], 16
-    X = np.ascontiguousarray(photograph.reshape(-1, 3), dtype=np.float32) / np.float32(255)
-    start = time.perf_counter()
-    model = _kmeans(n_clusters=n_colours, random_state=0).fit(X)
-    seconds = time.perf_counter() - start
-
-    compressed = model.cluster_centers_[model.labels_]
-    pixels = np.rint(compressed * 255).astype(np.uint8).reshape(photograph.shape)
-    with atomic_write(output) as file:
-        Image.fromarray(np.hstack([photograph, pixels])).save(file, format="PNG")
-    error = float(np.mean((X - compressed) ** 2, dtype=np.float64))
-    return Compression(len(X), n_colours, model.n_iter_, seconds, error)
+    compression = compress(photograph, n_colours, random_state=0)
+    write_png(output, np.hstack([photograph, compression.pixels]))
+    return compression
 
 
 def race_scikit_learn(*, quick: bool = False) -> Race:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ._base import CentersEstimator, start_centers
 from .arrays import caller, like, namespace
 from .backends import Work, get_backend
 from .backends.base import Backend
+from .history import History
 from .lloyd import Iteration, Result, fit_lloyd
 from .prepare import Prepared, mean_variance, prepare
 from .validation import (
@@ -59,7 +61,8 @@ class KMeans(CentersEstimator):
         A run stops when the squared distance that the centers moved, summed over clusters, is at most `tol` times the
         mean variance of the features.
     verbose : int, default=0
-        1 prints what scikit-learn prints (and computes the inertia of every iteration for it, one more pass).
+        1 prints what scikit-learn prints (and computes the inertia of every iteration for it, one more pass). 2 shows
+        how far the fit is, on stderr and only if that is a terminal, or in a notebook that has ipywidgets.
     random_state : int, RandomState instance, numpy Generator or None, default=None
         Draws the starts; the draws are scikit-learn's. Pass an int for the same result at every call.
     copy_x : bool, default=True
@@ -96,8 +99,9 @@ class KMeans(CentersEstimator):
     n_rechecked_ : int
         How often a label could not be certified by the fast pass and was decided in float64, over all passes of the
         run that was kept. It may differ between backends; the labels do not.
-    history_ : list of gpukmeans.lloyd.Iteration
-        One record an iteration: ``shift_sq, n_moved, n_rechecked, seconds, inertia`` (inertia None unless verbose).
+    history_ : gpukmeans.history.History
+        A list with one record an iteration: ``shift_sq, n_moved, n_rechecked, seconds, inertia`` (inertia None unless
+        `verbose` is 1). It prints as a table; ``history_.to_pandas()`` is one.
 
     See Also
     --------
@@ -204,10 +208,10 @@ class KMeans(CentersEstimator):
             If a card cannot hold what is needed even with the rows streamed through it.
         """
         check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
-        with caller(X):
-            return self._fit(X, sample_weight)
+        with caller(X), _watcher(self.verbose) as tell:
+            return self._fit(X, sample_weight, tell)
 
-    def _fit(self, given: Any, sample_weight: Any) -> KMeans:
+    def _fit(self, given: Any, sample_weight: Any, tell: Any) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -223,9 +227,10 @@ class KMeans(CentersEstimator):
         data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
         best: Result | None = None
-        for _ in range(n_init):
+        prints = self.verbose == 1
+        for run in range(1, n_init + 1):
             centers = start_centers(backend, data, X, init, self.n_clusters, rng)
-            if self.verbose:
+            if prints:
                 print("Initialization complete")
             result = fit_lloyd(
                 backend,
@@ -234,10 +239,10 @@ class KMeans(CentersEstimator):
                 data.encoding,
                 threshold=threshold,
                 max_iter=self.max_iter,
-                with_inertia=bool(self.verbose),
-                on_iteration=functools.partial(_report, data, bool(self.verbose)),
+                with_inertia=prints,
+                on_iteration=functools.partial(_report, data, prints, tell, f"start {run} of {n_init}"),
             )
-            if self.verbose:
+            if prints:
                 _print_end(data, result, threshold)
             if best is None or (
                 result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
@@ -259,7 +264,7 @@ class KMeans(CentersEstimator):
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.n_rechecked_ = best.n_rechecked
-        self.history_ = [_in_user_units(data, record) for record in best.history]
+        self.history_ = History(_in_user_units(data, record) for record in best.history)
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
         return self
@@ -424,11 +429,22 @@ def _in_user_units(data: Prepared, record: Iteration) -> Iteration:
     return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
 
 
-def _report(data: Prepared, verbose: bool, i: int, record: Iteration) -> None:
+def _watcher(verbose: int) -> Any:
+    """For as long as a fit takes: what shows how far it is, or None."""
+    if verbose < 2:
+        return nullcontext()
+    from ._terminal import progress
+
+    return progress("fitting")
+
+
+def _report(data: Prepared, prints: bool, tell: Any, run: str, i: int, record: Iteration) -> None:
     record = _in_user_units(data, record)
     _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
-    if verbose:
+    if prints:
         print(f"Iteration {i}, inertia {record.inertia}.")
+    if tell is not None:
+        tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
 
 
 def _print_end(data: Prepared, result: Result, threshold: float) -> None:

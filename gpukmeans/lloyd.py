@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backends.base import Backend, Far, Partial, Rows, Started, State
+from .backends.base import Backend, Far, Outcome, Partial, Rows, Started, State
 from .exact import Encoding, Float64Array
 
 
@@ -32,7 +32,7 @@ class Iteration(NamedTuple):
         Wall time.
     inertia : float or None
         Of the labels and the centers that this iteration started from; None where it was not computed (it would cost
-        a pass; ``verbose`` computes it).
+        a pass; ``verbose=1`` computes it).
     """
 
     shift_sq: float
@@ -115,9 +115,7 @@ def fit_lloyd(
         outcome = pending.read()
         if outcome.state == State.EMPTY:
             started.clear()  # what was started after an iteration that stops the loop has done nothing
-            partial = _relocated(backend, blocks, partial, before, encoding)
-            now, pending = backend.recenter(partial, before, encoding, threshold, relocated=True)
-            outcome = pending.read()
+            now, outcome = filled(backend, blocks, partial, before, encoding, threshold)
         # iterations that were made in one call share its time
         seconds = (time.perf_counter() - began) / (1 + len(started) if lag == 0 else 1)
         began += seconds
@@ -135,6 +133,16 @@ def fit_lloyd(
     inertia = backend.total_inertia(blocks, now)
     strict, converged = outcome.state == State.STRICT, outcome.state != State.GO_ON
     return Result(backend.labels(blocks), backend.unload(now), inertia, history, n_rechecked, strict, converged)
+
+
+def filled(
+    backend: Backend, blocks: Sequence[Rows], partial: Partial, before: Any, encoding: Encoding, threshold: float
+) -> tuple[Any, Outcome]:
+    """Centers of an iteration that left clusters empty, once these are filled, and its outcome."""
+    partial = _relocated(backend, blocks, partial, before, encoding)
+    now, pending = backend.recenter(partial, before, encoding, threshold, relocated=True)
+    outcome: Outcome = pending.read()
+    return now, outcome
 
 
 def _relocated(backend: Backend, blocks: Sequence[Rows], partial: Partial, centers: Any, encoding: Encoding) -> Partial:

@@ -135,6 +135,7 @@ def load(path: str | os.PathLike[str]) -> "KMeans":
     OSError
         If the file cannot be opened.
     """
+    from .history import History
     from .kmeans import KMeans
     from .lloyd import Iteration
 
@@ -161,7 +162,7 @@ def load(path: str | os.PathLike[str]) -> "KMeans":
         setattr(model, name, value)
     if header["feature_names_in_"] is not None:
         model.feature_names_in_ = np.array(header["feature_names_in_"], dtype=object)
-    model.history_ = [Iteration(*values) for values in header["history_"]]
+    model.history_ = History(Iteration(*values) for values in header["history_"])
     return model
 
 

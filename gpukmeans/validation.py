@@ -361,19 +361,20 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
     return np.ascontiguousarray(weights)
 
 
-def check_init_centers(centers: Any, X: FloatArray, n_clusters: int) -> FloatArray:
-    """Initial centers as a new C-contiguous array of the dtype of X and of shape (n_clusters, n_features)."""
+def check_init_centers(centers: Any, X: FloatArray, n_clusters: int | None, name: str = "init") -> FloatArray:
+    """Initial centers as a new C-contiguous array of the dtype of X and of shape (n_clusters, n_features).
+
+    `n_clusters` None: as many as there are.
+    """
     checked: FloatArray
     if _is_plain(centers):
         checked = centers.astype(X.dtype)
     else:
-        centers = _refuse_kind(to_host(centers), "init")
-        checked = check_array(
-            centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name="init"
-        )
+        centers = _refuse_kind(to_host(centers), name)
+        checked = check_array(centers, dtype=X.dtype, copy=True, order="C", ensure_all_finite=False, input_name=name)
     if not np.isfinite(checked).all():
-        refuse_non_finite(checked, name="init")
-    if checked.shape[0] != n_clusters:
+        refuse_non_finite(checked, name=name)
+    if n_clusters is not None and checked.shape[0] != n_clusters:
         raise ValueError(
             f"The shape of the initial centers {checked.shape} does not match the number of clusters {n_clusters}."
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import ExitStack
 from importlib.metadata import distributions
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ import gpukmeans
 from gpukmeans.backends import _cuda, _threads
 
 BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
+
+os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever screen there is
 
 # A job in the background starts with Ctrl-C ignored, and Python then leaves it so: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,6 +50,14 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     support.running = item
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_is_left():
+    """Figures that a test, or an example, has left; matplotlib warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(params=BACKENDS)

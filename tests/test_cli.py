@@ -18,7 +18,7 @@ import gpukmeans
 from gpukmeans import KMeans, data_files, demo, model_file
 from gpukmeans.cli import main
 
-COMMANDS = ("demo", "fit", "predict", "info", "doctor", "bench")
+COMMANDS = ("demo", "fit", "predict", "info", "choose-k", "plot", "compress", "doctor", "bench")
 X = np.random.default_rng(0).standard_normal((80, 3)).round(3)
 
 

@@ -86,12 +86,24 @@ LAYER = {
     "pairwise": 17,
     "metrics": 17,
     "choosing": 19,
+    "history": 15,
+    "_terminal": 16,
+    "steps": 19,
     "_tables": 17,
     "data_files": 18,
     "datasets": 18,
     "model_file": 19,
-    "_terminal": 19,
     "_arguments": 19,
+    "pictures": 19,
+    "plot._style": 1,
+    "plot._scene": 16,
+    "plot._clusters": 17,
+    "plot._convergence": 15,
+    "plot._choice": 20,
+    "plot._silhouette": 19,
+    "plot._steps": 20,
+    "plot._palette": 20,
+    "plot": 21,
     "_problems": 19,
     "_grid": 19,
     "_contestants": 20,
@@ -100,9 +112,11 @@ LAYER = {
     "verify": 20,
     "bench": 21,
     "_machine": 22,
-    "cli": 23,
-    "__main__": 24,
-    "__init__": 25,
+    "_drawing": 22,
+    "_choosing": 23,
+    "cli": 24,
+    "__main__": 25,
+    "__init__": 26,
 }
 
 # Libraries that a module and all that it imports may need; whatever is not listed here needs none but NumPy.
@@ -143,16 +157,23 @@ LIBRARIES = {
     "kernel_kmeans": {"sklearn"},
     "metrics": {"sklearn"},
     "choosing": {"pandas"},
+    "history": {"pandas"},
     "datasets": {"sklearn"},
     "model_file": {"sklearn"},
     "_tables": {"pyarrow"},
     "_terminal": {"rich"},
-    "demo": {"sklearn", "PIL"},
+    "demo": {"sklearn"},
+    "pictures": {"PIL"},
+    "plot._scene": {"sklearn"},
+    "plot._clusters": {"scipy"},
+    "plot._convergence": {"sklearn"},
     "_problems": {"scipy"},
     "verify": {"cupy", "scipy"},
     "_contestants": {"cupy", "sklearn"},
     "_arguments": {"typer"},
     "_machine": {"typer"},
+    "_drawing": {"typer"},
+    "_choosing": {"typer"},
     "cli": {"typer"},
 }
 
@@ -183,7 +204,7 @@ def nodes(tree):
 def imports(name):
     """(inside, outside): modules of this package and top-level names of others that a module imports anywhere."""
     inside, outside = set(), set()
-    package = name.split(".") if name == "backends" else name.split(".")[:-1]
+    package = name.split(".") if name in ("backends", "plot") else name.split(".")[:-1]
     for node in nodes(MODULES[name]):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split(".")[0] for alias in node.names}
@@ -323,6 +344,8 @@ def public_callables():
         "data_files": ("read_data", "write_labels"),
         "backends": ("get_backend", "available_backends"),
         "metrics": tuple(importlib.import_module("gpukmeans.metrics").__all__),
+        "plot": tuple(importlib.import_module("gpukmeans.plot").__all__),
+        "pictures": ("compress", "read_picture", "write_png"),
     }.items():
         for name in names:
             found[f"{module}.{name}"] = getattr(importlib.import_module(f"gpukmeans.{module}"), name)
