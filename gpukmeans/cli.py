@@ -109,7 +109,7 @@ def fit(
     seed: Annotated[int | None, typer.Option(help="Seed of the random numbers.")] = None,
     algorithm: Annotated[str, typer.Option(help="lloyd or elkan; the answer is the same.")] = "lloyd",
     backend: Annotated[str, typer.Option(help="auto, or one that `gpukmeans doctor` lists.")] = "auto",
-    precision: Annotated[str, typer.Option(help="exact, or a cheaper one.")] = "exact",
+    precision: Annotated[str, typer.Option(help="exact, float32, tf32 or bf16.")] = "exact",
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")] = None,
 ) -> None:

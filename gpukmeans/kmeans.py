@@ -75,9 +75,15 @@ class KMeans(CentersEstimator):
         and suits the problem (one that is too small for a card runs on the CPU, unless its data lies on the card), and
         logs which. The environment variables GPUKMEANS_BACKEND and GPUKMEANS_DEVICE (index of a card) choose for
         'auto'; data on a card is worked on there.
-    precision : {'exact', 'float32'}, default='exact'
+    precision : {'exact', 'float32', 'tf32', 'bf16'}, default='exact'
         'float32' takes the labels of the float32 pass without certificate: a row whose two nearest centers differ by
         less than the rounding error of the pass may get either. The promise of equal bits is then off.
+        'tf32' and 'bf16' take those of a pass on tensor cores: the squared distance of a row to the center that it gets
+        may exceed that to its nearest one by about ``2**-8 r c`` (tf32) or ``2**-5 r c`` (bf16), with r the norm of the
+        row and c the largest one of a center, both measured from about the mean of the centers
+        (``gpukmeans.exact.tensor_bound`` gives half of that bound with all its terms). They need the backend 'cupy', a
+        card of compute capability 8.0 or later and at most 128 (tf32) or 256 (bf16) features; elsewhere they are
+        'float32', which is more exact.
 
     Attributes
     ----------
@@ -129,6 +135,8 @@ class KMeans(CentersEstimator):
     if it fits; else it is streamed through the card in every iteration, to the same bits. Beside the data a fit holds
     12 bytes a row there (while seeding 8 or 12; 8 more with weights), 20 bytes for each of at most 4,194,304 rows, and
     24 bytes for each cluster and feature (40 for float64), both rounded up to whole tiles (128 clusters, 8 features).
+    Where tensor cores find the labels first: 16 bytes more for each of those rows, 4,096 rows of X as a sample, and
+    up to 528 bytes for each cluster (three times that while the type is chosen); without room for it float32 does.
     The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
 
     An empty cluster takes the row that is farthest from its own center, as in scikit-learn.

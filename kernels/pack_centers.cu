@@ -1,7 +1,7 @@
 // pack_centers: the centers in the type of the tensor pass, as assign_sm80.cu reads them, and the bound of that pass.
 //
 //   in    cs (k, ldc) float32: c'; half (k) float32: |c'|^2/2, +inf for duplicates; cmax (2): the second is the bits of the
-//         largest |c'|: all as recenter.cu leaves them, behind which this is launched. half_norm .. largest: exact.TensorTerms;
+//         largest |c'|: all as recenter.cu leaves them; this is launched before each pass. half_norm .. largest: exact.TensorTerms;
 //         certify = 0: a bound that certifies everything
 //   out   packed (rows, columns) in the type, zeros from k and ldc on; quads (rows / 2, 4) float32: the half norms h0 h1 h0 h1 of two
 //         centers, HIDDEN for padding and duplicates; bound (3) of assign_sm80.cu

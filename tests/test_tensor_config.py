@@ -5,7 +5,7 @@ import pytest
 from gpukmeans import exact
 from gpukmeans.backends import _source, _tensor_config
 from gpukmeans.backends._launch import Card, Problem
-from gpukmeans.backends._tensor_config import KINDS, ROW_BYTES, config
+from gpukmeans.backends._tensor_config import KINDS, ROW_BYTES, choose, clocks, config
 
 LARGE, SMALL = Card(90, 132, 227 << 10, 2048), Card(89, 60, 99 << 10, 1536)
 
@@ -57,3 +57,41 @@ def test_tiles_cover_all_rows_and_centers(d):
 
 def test_the_types_are_those_of_the_bound():
     assert KINDS.keys() == exact.TENSOR_TYPES.keys()
+
+
+# ---- which type, if any
+
+
+def chosen(sizes, card, kinds=KINDS, **left_open):
+    """Type that is chosen where each would leave open these shares, and those that were asked for."""
+    found, shares = choose(sizes, card, kinds, lambda asked: left_open[asked.kind])
+    return found and found.kind, list(shares)
+
+
+def test_the_type_that_leaves_little_open_is_chosen():
+    sizes = problem(128, n=10**6)
+    assert chosen(sizes, LARGE, fp16=0.02) == ("fp16", ["fp16"])  # no other could be better by far
+    assert chosen(sizes, LARGE, fp16=1.0, tf32=0.02, bf16=0.3) == ("tf32", ["fp16", "tf32", "bf16"])
+    assert chosen(sizes, LARGE, fp16=1.0, tf32=0.9, bf16=0.1) == ("bf16", ["fp16", "tf32", "bf16"])
+    assert chosen(sizes, LARGE, fp16=0.7, tf32=0.7, bf16=0.9) == (None, ["fp16", "tf32", "bf16"])
+    assert chosen(sizes, SMALL, fp16=0.05, bf16=0.3) == ("fp16", ["fp16"])  # tf32 is no faster there
+    assert chosen(sizes, LARGE, kinds=("bf16",), bf16=0.1) == ("bf16", ["bf16"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "card"),
+    [
+        (problem(300, n=10**6), LARGE),  # no room for a row
+        (problem(128, n=10**6), Card(75, 40, 64 << 10, 1024)),
+        (problem(128, n=10**4, k=64), LARGE),  # done as soon as it is launched
+        (problem(128, n=10**6, k=8), LARGE),  # waits for memory in any type
+        (problem(2, n=10**6), LARGE),  # a row would be nothing but zeros
+    ],
+)
+def test_nothing_is_sampled_where_tensor_cores_cannot_pay(sizes, card):
+    assert chosen(sizes, card) == (None, [])
+
+
+def test_a_float64_row_takes_twice_as_long_to_read():
+    few = problem(64, k=1), problem(64, k=1, dtype="f8")
+    assert 2 * clocks(few[0], LARGE, None) == clocks(few[1], LARGE, None)

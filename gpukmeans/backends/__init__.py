@@ -111,7 +111,7 @@ def get_backend(name: str = "auto", precision: str = "exact", work: Work | None 
     ----------
     name : {"auto", "cupy", "numba-cuda", "numba", "numpy"}
         For "auto" the environment variable GPUKMEANS_BACKEND may name another one.
-    precision : {"exact", "float32"}
+    precision : {"exact", "float32", "tf32", "bf16"}
     work : Work, optional
         What it is wanted for. A problem too small for a card runs on the CPU, unless its data is on the card.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,11 +23,14 @@ class Device(ABC):
         The properties that launches depend on.
     failures : tuple of exception types
         What the library raises, among others, when the card's memory runs out.
+    tensor_types : collection of str
+        Types that there are kernels for tensor cores in, on cards that have such cores.
     """
 
     id: int
     card: Card
     failures: ClassVar[tuple[type[BaseException], ...]]
+    tensor_types: ClassVar[Collection[str]] = ()
 
     @abstractmethod
     def __enter__(self) -> Self:

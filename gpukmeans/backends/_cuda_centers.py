@@ -47,6 +47,8 @@ class Run:
         self.on_host = [device.page_locked(1, RECORD) for _ in range(2)]
         self.copied = [device.new_event() for _ in range(2)]
         self.n_recorded = 0
+        self.stage: Any = None  # the pass on tensor cores that comes first, or None
+        self.n_started = self.reconsider_at = 0  # iterations; when the stage is chosen again
 
     def go_on(self) -> None:
         """Let kernels work again after a state that halted them."""

@@ -22,16 +22,39 @@ STAGE_BYTES = 64 << 20
 """Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
 PASS_ROWS = 1 << 22
 """Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
+SAMPLE_ROWS = 4096
+"""Rows that tell how many a pass on tensor cores would leave open: a share of 1 % to within a sixth of it."""
 UNCERTAIN = np.dtype([("row", "i8"), ("best", "f4"), ("gap", "f4")], align=True)
 """`Uncertain` of exact.cuh. Aligned, or Numba would write it byte by byte."""
 
 
 @dataclass
 class Scratch:
-    """What the fast pass writes for one block of rows."""
+    """What the fast pass writes for one block of rows: labels, and lists of open rows with their lengths."""
 
     labels: Any
     uncertain: Any
+    counts: Any  # of both lists
+    left_open: Any = None  # by tensor cores, for the float32 pass; None until it is wanted
+
+    @property
+    def count(self) -> Any:
+        """Length of `uncertain`."""
+        return self.counts[:1]
+
+    @property
+    def n_left_open(self) -> Any:
+        """Length of `left_open`."""
+        return self.counts[1:]
+
+
+@dataclass
+class Sample:
+    """Some rows, on the card, and what a pass over them writes."""
+
+    x: Any
+    labels: Any
+    left_open: Any
     count: Any
 
 
@@ -51,6 +74,7 @@ class CudaRows(Rows):
         self.block = min(self.n_samples, PASS_ROWS)
         self._weight: Any = None
         self._scratch: Scratch | None = None
+        self._sample: Sample | None = None
         self.batch: Any = None  # the graph of a run, which knows where all this lies
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
@@ -81,12 +105,23 @@ class CudaRows(Rows):
             setattr(self, name, array)
         return array
 
-    def scratch(self) -> Scratch:
-        """Memory for the fast pass over one block."""
+    def scratch(self, *, in_stages: bool = False) -> Scratch:
+        """Memory for the fast pass over one block, which may be made in two stages."""
         if self._scratch is None:
             labels, uncertain = (self.device.empty(self.block, dtype) for dtype in (np.int32, UNCERTAIN))
-            self._scratch = Scratch(labels, uncertain, self.device.zeros(1, np.uint64))
+            self._scratch = Scratch(labels, uncertain, self.device.zeros(2, np.uint64))
+        if in_stages and self._scratch.left_open is None:
+            self._scratch.left_open = self.device.empty(self.block, UNCERTAIN)
         return self._scratch
+
+    def sample(self) -> Sample:
+        """Rows from all over the data, the same ones at each call."""
+        if self._sample is None:
+            chosen = np.random.default_rng(0).integers(0, self.n_samples, min(self.n_samples, SAMPLE_ROWS))
+            x = self.device.put(np.ascontiguousarray(self.take(np.sort(chosen))))
+            labels, left_open = (self.device.empty(len(chosen), dtype) for dtype in (np.int32, UNCERTAIN))
+            self._sample = Sample(x, labels, left_open, self.device.zeros(1, np.uint64))
+        return self._sample
 
     # ---- passes
     @property
@@ -163,7 +198,7 @@ class CudaRows(Rows):
 
     def shrink(self, needed: str) -> None:
         """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
-        self._scratch = self.resident = self.batch = None
+        self._scratch = self._sample = self.resident = self.batch = None
         if self.may_reside and not self.in_place:
             self.may_reside = False
             self.block = max(1, min(self.block, self.n_samples // 4))

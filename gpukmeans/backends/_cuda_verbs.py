@@ -10,10 +10,10 @@ import numpy as np
 
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
 from . import _launch
-from ._cuda_centers import TALLY_WORDS, Centers, Run, Sums
+from ._cuda_centers import TALLY_WORDS, Centers, Sums
 from ._cuda_graph import Batch
+from ._cuda_labels import LabelVerbs
 from ._cuda_rows import CudaRows, on_card
-from ._cuda_seeding import SeedingVerbs
 from .base import Far, Partial, Rows, Started, Summary
 
 RESULT_BYTES = 256 << 20
@@ -22,8 +22,8 @@ FAR = np.dtype([("own", "f8"), ("row", "i8")], align=True)
 """`Far` of farthest.cu."""
 
 
-class CudaBackend(SeedingVerbs):
-    """Float32 scores with a certificate, moved rows, integer sums; the loop's decisions are made on the card."""
+class CudaBackend(LabelVerbs):
+    """Certified labels, moved rows, integer sums; the loop's decisions are made on the card."""
 
     def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
         """One handle: it divides the rows itself."""
@@ -108,63 +108,15 @@ class CudaBackend(SeedingVerbs):
         """One iteration ahead; none where it would stream the rows once more for nothing."""
         return 0 if blocks[0].is_streamed else 1
 
-    def load(self, centers: Any, blocks: Sequence[Any]) -> Centers:
-        loaded: Centers = self._load(blocks[0], centers, True)
-        return loaded
-
-    @on_card
-    def _load(self, rows: CudaRows, values: Float64Array, in_turns: bool) -> Centers:
-        problem = rows.problem(rows.n_samples, len(values))
-        run = Run(self.device, len(values))
-        centers = Centers(values, problem, run)
-        if in_turns:
-            Centers(values, problem, run, centers)
-        args = (centers.values, *centers.published(self.precision == "exact"), *centers.sizes)
-        self.device.launch(_launch.centers("publish_centers", problem), *args)
-        return centers
-
-    def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
-        if isinstance(centers, Centers):
-            return centers
-        loaded: Centers = self._load(rows, centers, False)
-        return loaded
-
-    def unload(self, centers: Centers) -> Float64Array:
-        with self.device:
-            values: Float64Array = self.device.get(centers.values).astype(np.float64)
-            return values
-
-    def _fast_pass(self, rows: CudaRows, centers: Centers, x: Any, labels: Any, halted: Any) -> None:
-        """Exact labels of one block: the fast pass, then the rows that it left open."""
-        problem, scratch = rows.problem(len(x), centers.k), rows.scratch()
-        self.device.clear(scratch.count)
-        d, columns = np.int32(centers.d), np.int32(centers.form.columns)
-        found = (scratch.uncertain, scratch.count)
-        args: tuple[Any, ...] = (x, *centers.for_scores, centers.bound, labels, *found, halted)
-        self.device.launch(
-            _launch.assign(problem, self.device.card), *args, np.int64(len(x)), d, columns, np.int32(centers.form.rows)
-        )
-        if self.precision == "exact":
-            args = (x, centers.values, *centers.for_scores, *found, labels, centers.run.tally, halted)
-            self.device.launch(_launch.recheck(problem, self.device.card), *args, d, columns, np.int32(centers.k))
-
-    @on_card
-    def assign(self, rows: CudaRows, centers: Any) -> int:
-        centers = self._loaded(rows, centers)
-        labels = rows.kept("labels", np.int32)
-        rows.scratch()
-        self.device.clear(centers.run.tally)
-        for part, x, _ in rows.passes():
-            self._fast_pass(rows, centers, x, labels[part], centers.run.never)
-        return int(self.device.get(centers.run.tally)[1])
-
     @on_card
     def step(self, rows: CudaRows, centers: Centers, encoding: Encoding) -> Any:
         if rows.running is None:
             rows.running = Sums(rows, centers.k, encoding)
-        sums, scratch, run = rows.running, rows.scratch(), centers.run
+        sums, run = rows.running, centers.run
+        scratch = self._scratch(rows, run)
+        self._prepare_pass(rows, centers, run.state)
         for part, x, w in rows.passes():
-            self._fast_pass(rows, centers, x, scratch.labels, run.state)
+            self._label(rows, centers, x, scratch.labels, run.state)
             launch = _launch.accumulate(
                 rows.problem(len(x), centers.k), self.device.card, first=sums.is_empty,
                 two_limbs=encoding.two_limbs, has_weights=w is not None,
@@ -198,7 +150,7 @@ class CudaBackend(SeedingVerbs):
         after, run = centers.other, centers.run
         assert after is not None
         args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
-        args = (*args, *after.published(self.precision == "exact"), run.moved_sq, run.tally)
+        args = (*args, *after.published(self.is_exact), run.moved_sq, run.tally)
         args = (*args, np.float64(threshold), np.int32(relocated), record, run.state, *after.sizes)
         self.device.launch(_launch.centers("recenter", partial.rows.problem(1, centers.k)), *args)
         return after
@@ -206,14 +158,24 @@ class CudaBackend(SeedingVerbs):
     def iterate(
         self, blocks: Sequence[Any], centers: Centers, encoding: Encoding, threshold: float, most: int
     ) -> list[Started]:
-        rows, run = blocks[0], centers.run
+        self._reconsider(blocks[0], centers)
+        started = self._batch(blocks[0], centers, encoding, threshold, most)
+        if started is None:
+            started = super().iterate(blocks, centers, encoding, threshold, most)
+        centers.run.n_started += len(started)
+        return started
+
+    def _batch(
+        self, rows: CudaRows, centers: Centers, encoding: Encoding, threshold: float, most: int
+    ) -> list[Started] | None:
+        """Several iterations as a graph, or None where that does not pay or is not possible."""
         size = _launch.iterations_at_once(rows.problem(rows.n_samples, centers.k), self.device.card)
         # twice one by one first: many fits are done then, and every kernel is compiled
-        if size == 1 or most < size or run.n_recorded < 2 or rows.is_streamed:
-            return super().iterate(blocks, centers, encoding, threshold, most)
+        if size == 1 or most < size or centers.run.n_recorded < 2 or rows.is_streamed:
+            return None
         pending = self._launch_batch(rows, centers, encoding, threshold)
         if pending is None:
-            return super().iterate(blocks, centers, encoding, threshold, most)
+            return None
         pairs = itertools.pairwise(itertools.cycle((centers, centers.other)))
         return [Started(rows.running, *next(pairs), outcome) for outcome in pending]
 
@@ -224,7 +186,7 @@ class CudaBackend(SeedingVerbs):
 
         if rows.is_streamed:  # since the memory has just run out
             return None
-        rows.scratch()  # not while launches are captured
+        self._scratch(rows, centers.run)  # not while launches are captured
         if rows.batch is None or rows.batch.start is not centers:
             rows.batch = Batch(centers, iterate)
         return rows.batch.launch() if rows.batch.graph is not None else None

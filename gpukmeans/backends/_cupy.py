@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import as_cupy, is_cupy, on_device
-from . import _cuda, _source
+from . import _cuda, _source, _tensor_config
 from ._card import Device
 from ._cuda_verbs import CudaBackend
 from ._launch import Card, Launch
@@ -20,6 +20,7 @@ class CupyDevice(Device):
     """A card through CuPy."""
 
     failures = (cupy.cuda.memory.OutOfMemoryError,)
+    tensor_types = _tensor_config.KINDS
 
     def __init__(self, device_id: int | None) -> None:
         self._device = cupy.cuda.Device(device_id)

@@ -142,6 +142,11 @@ def assign(problem: Problem, card: Card) -> Launch:
     return Launch(kernel, -(-problem.n_samples // (8 * side)), side * side, shared, resident)
 
 
+def rescore(problem: Problem, card: Card) -> Launch:
+    """The rows that tensor cores left open, tiles of 64."""
+    return Launch(f"rescore<{problem.type}>", filled(card, 256, problem.n_samples, 64), 256, resident=2)
+
+
 def recheck(problem: Problem, card: Card) -> Launch:
     """The rows that `assign` left open: how many is known only on the device, so the grid fills the card."""
     return Launch(f"recheck<{problem.type}>", filled(card, 128, problem.n_samples, 4), 128, resident=8)

@@ -31,6 +31,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     ),
     "assign_sm80": _tensor_config.instances(_TYPES),
     "pack_centers": tuple(f"pack_centers<{number}>" for number in _tensor_config.KINDS.values()),
+    "rescore": _of_types("rescore"),
     "recheck": _of_types("recheck"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
     "recenter": _of_types("publish_centers", "recenter"),

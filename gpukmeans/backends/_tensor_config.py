@@ -1,10 +1,11 @@
 """How the pass on tensor cores is laid out and launched: pure functions of sizes and properties, as in `_launch`.
 
-Verified without a GPU; no backend uses it yet.
+Verified without a GPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from . import _launch
@@ -18,6 +19,23 @@ ROW_BYTES = (64, 128, 256, 512)
 """Bytes of a row of features in the type of the pass that are compiled in; zeros fill it."""
 LARGE_SHARED = 128 << 10
 """Bytes of shared memory of a block that tell cards whose tensor cores the other units can hardly keep up with."""
+SPEEDS = {True: {"bf16": 8.0, "fp16": 8.0, "tf32": 4.0}, False: {"bf16": 2.0, "fp16": 2.0, "tf32": 1.0}}
+"""Multiply-adds in the time of one of float32, on cards of LARGE_SHARED and others. About half of what data sheets and
+the machine code of the tile loop say for the former, the data sheets' ratio for the latter. No card has confirmed them.
+"""
+PAIR = 4
+"""What best and second best of a row and a center cost, in multiply-adds. From the machine code."""
+OPEN = 1.5
+"""What float32 takes for a row that is left open, against one of a pass over all: the loop of rescore.cu has 60 %
+multiply-adds where that of assign.cu has 87 %."""
+READ = 8
+"""Multiply-adds of float32 while a byte comes from memory: 5 on an A100, 41 on an RTX 4090, by their data sheets."""
+MORE_LAUNCHES = 1 << 13
+"""Clocks of the two launches that the cascade adds to an iteration, some 6 us. A guess."""
+WORTHWHILE = 1 << 17
+"""Clocks, some 0.1 ms, that must be gained in an iteration before rows are sampled."""
+GAIN = 0.8
+"""A type is tried, and taken, only where it takes less than this part of the time of what has been found."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,39 @@ def pack(problem: Problem, card: Card, found: Config) -> Launch:
     """Centers in the type of the pass, after `recenter` or `publish_centers`."""
     words = found.rows(problem.n_clusters) * found.row_bytes // 4
     return Launch(f"pack_centers<{KINDS[found.kind]}>", _launch.filled(card, 128, words, 128), 128, resident=8)
+
+
+def clocks(problem: Problem, card: Card, found: Config | None, share: float = 0.0) -> float:
+    """Clocks of an assignment in float32, or in the type of a config that leaves open this share of the rows."""
+    n, d, k = problem.n_samples, problem.n_features, problem.n_clusters
+    in_float32, launches = k * (d + PAIR), 0
+    work = float(in_float32)
+    if found is not None:
+        speed = SPEEDS[card.shared_per_block >= LARGE_SHARED][found.kind]
+        work = k * (found.columns / speed + PAIR) + share * OPEN * in_float32
+        launches = MORE_LAUNCHES
+    reading = READ * d * int(problem.dtype[1:])
+    return n * max(work, reading) / (128 * card.n_multiprocessors) + launches
+
+
+def choose(
+    problem: Problem, card: Card, kinds: Collection[str], left_open: Callable[[Config], float]
+) -> tuple[Config | None, dict[str, float]]:
+    """First stage of the assignment: its config, or None for float32; and the shares of open rows that decided.
+
+    Types are tried in the order of what they are likely to take; `left_open` is asked only for those that may be
+    better by far than what has been found.
+    """
+    chosen, least, shares = None, clocks(problem, card, None), {}
+    for kind in ("fp16", "tf32", "bf16"):
+        found = config(problem, card, kind) if kind in kinds else None
+        if found is None or clocks(problem, card, found) > min(GAIN * least, least - WORTHWHILE):
+            continue
+        shares[kind] = left_open(found)
+        cost = clocks(problem, card, found, shares[kind])
+        if cost < GAIN * least:
+            chosen, least = found, cost
+    return chosen, shares
 
 
 def instances(of_types: tuple[str, ...], *, many_rows: bool = True) -> tuple[str, ...]:

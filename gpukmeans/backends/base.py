@@ -203,8 +203,9 @@ class Backend(ABC):
 
     Parameters
     ----------
-    precision : {"exact", "float32"}
-        "float32": the labels of the fast pass as they are, without certificate and recheck.
+    precision : {"exact", "float32", "tf32", "bf16"}
+        All but "exact": the labels of the fast pass as they are, without certificate and recheck. A backend that has no
+        pass in the type named makes it in float32.
     """
 
     name: ClassVar[str]

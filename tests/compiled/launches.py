@@ -41,6 +41,7 @@ def launches(card: Card) -> Iterator[Launch]:
 
 def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield _launch.assign(problem, card)
+    yield _launch.rescore(problem, card)
     yield _launch.recheck(problem, card)
     for first, two_limbs, has_weights in itertools.product((True, False), repeat=3):
         yield _launch.accumulate(problem, card, first=first, two_limbs=two_limbs, has_weights=has_weights)

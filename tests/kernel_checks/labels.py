@@ -52,8 +52,12 @@ def fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> tuple[Any, np.ndar
 
 
 def assert_fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> None:
+    """Labels and list of the fast pass alone."""
+    assert_certified(X, C, *fast_pass(backend, X, C, skip))
+
+
+def assert_certified(X: Any, C: Any, centers: Any, labels: np.ndarray, found: np.ndarray) -> None:
     """The best score wins; the list has the rows, and no others, whose two best scores are closer than the bound."""
-    centers, labels, found = fast_pass(backend, X, C, skip)
     d = X.shape[1]
     shift, half = centers.shift.get()[:d], centers.half.get()[: len(C)].astype(np.float64)
     c = centers.scores_of.get()[: len(C), :d].astype(np.float64)
@@ -97,6 +101,32 @@ def check_assign(dtypes: Any = ("f4",)) -> None:
             X = np.concatenate([X, between(C, 21, dtype), X[:2] * 2**36])  # far away the rounding of D counts
             assert_fast_pass(get_backend("cupy"), X, C, skip=n % 2)
         assert_fast_pass(get_backend("cupy"), *long_chain(dtype))
+
+
+def check_rescore(dtypes: Any = ("f4", "f8")) -> None:
+    """Rows in a list, in any order: more than a tile of them and of centers; one row, one center, one feature."""
+    backend = get_backend("cupy")
+    for dtype in dtypes:
+        for n, d, k in ((170, 37, 130), (41, 16, 65), (40, 250, 32), (1, 1, 1)):
+            X, C, _ = problem(n, d, min(n, k), dtype, "wide" if d == 16 else "noise")
+            if k > 1:
+                C[-1] = C[0]
+                X = np.concatenate([X, between(C, 21, dtype), X[:2] * 2**36])
+            rows = backend.rows(on_card(X))
+            centers = backend.load(C.astype(np.float64), [rows])
+            chosen = np.random.default_rng(n).permutation(len(X))[: max(1, len(X) - 3)]
+            listed = on_card(np.array([(row, 0, np.inf) for row in chosen], UNCERTAIN).view(np.uint8))
+            left, size = on_card(np.zeros(len(X), UNCERTAIN).view(np.uint8)), on_card([len(chosen)], np.uint64)
+            labels, count = on_card(np.full(len(X), -7), np.int32), on_card([0], np.uint64)
+            args = rows.data, *centers.for_scores, centers.bound, listed, size, labels, left, count
+            for halted in (on_card([1], np.int32), never()):
+                assert set(labels.get().tolist()) == {-7}, "halted"
+                launch(f"rescore<{type_of(X)}>", 2, 256, *args, halted, d, centers.form.columns, len(C))
+            got, order, found = labels.get(), np.sort(chosen), left.get().view(UNCERTAIN)[: int(count.get()[0])]
+            assert (np.delete(got, chosen) == -7).all(), "rows that are not in the list"
+            assert np.isin(found["row"], chosen).all(), "rows of the list"
+            found["row"] = np.searchsorted(order, found["row"])
+            assert_certified(X[order], C, centers, got[order], found)
 
 
 def assert_labels(backend: Any, X: Any, C: Any) -> None:

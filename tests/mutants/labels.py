@@ -1,9 +1,10 @@
-"""Defects of assign.cu, label.cuh, recheck.cu and of the certificate in exact.cuh.
+"""Defects of assign.cu, label.cuh, rescore.cu, recheck.cu and of the certificate in exact.cuh.
 
 Not here, because neither a bit nor a rule of memory changes: the recall of best and second in assign_tiled (the
 compiler may keep them in registers); `<=` in take, as equal scores are never certified; `>=` in above, as the bound has
 room to spare; a larger stride of shared memory; the term for flushed squares in two_errors (2^-125 beside 2^-105); what
-only makes more candidates in recheck, as a half norm that is forgotten there: D decides among them.
+only makes more candidates in recheck, as a half norm that is forgotten there: D decides among them; in rescore
+__syncwarp, as the harness takes shuffles for one, and which of four threads that hold the same norm writes it.
 """
 
 # file, check that sees them, kernels that are built with them: what stands there, the defect
@@ -62,6 +63,42 @@ TABLE = {
         ("float s = h[e];", "float s = h[0];"),
         ("if (row < n) finish(row", "if (row <= n) finish(row"),
         ("x2 += v[i][q] * v[i][q];", "x2 = v[i][q] * v[i][q];"),
+    ],
+    ("rescore.cu", "rescore", "rescore"): [
+        ("if (*halted) return;", ""),
+        ("blockIdx.x * TILE; first", "blockIdx.x; first"),
+        ("first < total; first", "first + TILE < total; first"),
+        ("first += (long long)gridDim.x * TILE", "first += TILE"),
+        ("first + lr, total - 1)", "first + lr, total)"),
+        ("open[min(first + lr, total - 1)].row * d", "min(first + lr, total - 1) * d"),
+        ("k0 < k; k0 += TILE", "k0 + TILE < k; k0 += TILE"),
+        ("is_center = k0 + lr < k;", "is_center = k0 + lr <= k;"),
+        ("(is_center ? k0 + lr : 0) * ldc", "(is_center ? lr : 0) * ldc"),
+        ("c < k ? half[c] : INFINITY_F", "c < k ? half[c] : 0.f"),
+        ("c < k ? half[c]", "c < k ? half[4 * tx + j]"),
+        ("acc[i][j] = h;", "acc[i][j] = 0.f;"),
+        ("j0 < d; j0 += STAGE_DEPTH", "j0 + STAGE_DEPTH < d; j0 += STAGE_DEPTH"),
+        ("        __syncthreads();                            // the stage", "        // the stage"),
+        ("        __syncthreads();                            // it is", "        // it is"),
+        ("j < d ? (float)(shift", "j <= d ? (float)(shift"),
+        ("(float)(shift[j] - row[j])", "(float)(row[j] - shift[j])"),
+        ("if (k0 == 0) x2", "x2"),
+        ("x2 += v * v;", "x2 = v * v;"),
+        ("is_center && j < d ?", "is_center && j < d - 1 ?"),
+        ("p < STAGE_DEPTH; p++", "p < STAGE_DEPTH - 1; p++"),
+        ("b4 = bs[p][tx];", "b4 = bs[p][ty];"),
+        ("acc[i][j], k0 + 4 * tx + j);", "acc[i][j], 4 * tx + j);"),
+        ("acc[i][j], k0 + 4 * tx + j);", "acc[i][j], k0 + tx + j);"),
+        ("x2 += __shfl_xor_sync(0xffffffffu, x2, 1);", ""),
+        ("x2 += __shfl_xor_sync(0xffffffffu, x2, 2);", ""),
+        ("o = RESCORE_SIDE / 2;", "o = RESCORE_SIDE / 4;"),
+        ("s = __shfl_xor_sync(0xffffffffu, second[i], o)", "s = second[i]"),
+        ("a = __shfl_xor_sync(0xffffffffu, arg[i], o)", "a = arg[i]"),
+        ("r = 4 * ty + i;", "r = ty + i;"),
+        ("if (tx == 0 && first", "if (first"),
+        ("first + r < total)", "first + r <= total)"),
+        ("finish(open[first + r].row,", "finish(first + r,"),
+        ("norms[r], bound", "norms[0], bound"),
     ],
     ("recheck.cu", "recheck", "recheck"): [
         ("c < arg)", "c > arg)"),

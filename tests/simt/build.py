@@ -66,23 +66,51 @@ def build(
     names = {name: f"k{i}" for i, name in enumerate(kernels)}
     text = source + "".join(f"\nSIMT_REGISTER({i}, {name})" for name, i in names.items()) + "\n"
     headers = dict(headers or {})
-    flags = [*FLAGS, *(CHECKED if checked else FAST), *(f"-D{k}={v}" for k, v in (defines or {}).items())]
-    harness = "".join(p.read_text() for p in sorted(HERE.glob("*.h")))
-    key = hashlib.sha256(repr((text, sorted(headers.items()), flags, harness)).encode()).hexdigest()[:20]
-    library = cache_directory() / f"{key}.so"
+    mode = [*FLAGS, *(CHECKED if checked else FAST)]
+    flags = [*mode, *(f"-D{k}={v}" for k, v in (defines or {}).items())]
+    library = cache_directory() / f"{_key(text, sorted(headers.items()), flags, _harness())}.so"
     if not library.exists():
-        _compile(text, headers, flags, library)
+        _compile(text, headers, flags, _parsed(mode), library)
     return Library(library, names)
 
 
-def _compile(text: str, headers: Mapping[str, str], flags: Sequence[str], library: Path) -> None:
+def _key(*decisive: object) -> str:
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:20]
+
+
+def _harness() -> dict[str, str]:
+    """Text of its headers, by name."""
+    return {p.name: p.read_text() for p in sorted(HERE.glob("*.h"))}
+
+
+def _parsed(mode: Sequence[str]) -> Path:
+    """The harness in a folder with what g++ made of it: half the time of a build is reading it.
+
+    No macro of a kernel stands in it, so it is the same for all of them.
+    """
+    harness = _harness()
+    folder = cache_directory() / f"{_key(mode, harness)}.h"
+    if not folder.exists():
+        new = Path(tempfile.mkdtemp(dir=cache_directory()))
+        for name, text in harness.items():
+            (new / name).write_text(text)
+        header = str(new / "simt_host.h")
+        _run(["g++", *mode, "-w", "-x", "c++-header", header, "-o", f"{header}.gch"])  # -w: `#pragma once`
+        try:
+            new.rename(folder)
+        except OSError:  # another builder was first
+            shutil.rmtree(new)
+    return folder / "simt_host.h"
+
+
+def _compile(text: str, headers: Mapping[str, str], flags: Sequence[str], harness: Path, library: Path) -> None:
     folder = library.with_suffix(f".{os.getpid()}")
     folder.mkdir()
     try:
         (folder / "kernel.cu").write_text(text)
         for name, content in headers.items():
             (folder / name).write_text(content)
-        include = ["-I", str(folder), "-x", "c++", "-include", str(HERE / "simt_host.h")]
+        include = ["-I", str(folder), "-x", "c++", "-include", str(harness)]
         _run(["g++", *flags, *include, "-c", str(folder / "kernel.cu"), "-o", str(folder / "kernel.o")])
         # no -fsanitize here: the harness has the hooks
         _run(["g++", "-shared", str(folder / "kernel.o"), "-o", str(folder / "kernel.so")])

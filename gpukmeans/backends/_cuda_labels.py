@@ -1,0 +1,152 @@
+"""The label of every row on an NVIDIA card: a fast pass, then the rows that it left open."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..exact import Float64Array
+from . import _launch, _tensor_config
+from ._cuda_centers import Centers, Run
+from ._cuda_rows import CudaRows, Scratch, on_card
+from ._cuda_seeding import SeedingVerbs
+from ._cuda_stages import Stage
+
+_log = logging.getLogger("gpukmeans")
+
+
+class LabelVerbs(SeedingVerbs):
+    """What assigns: float32 and what it leaves open, or tensor cores, float32 for what they leave open, and so on."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether labels are certified, or decided in float64."""
+        return self.precision == "exact"
+
+    # ---- centers
+    def load(self, centers: Any, blocks: Sequence[Any]) -> Centers:
+        loaded: Centers = self._load(blocks[0], centers, True)
+        return loaded
+
+    @on_card
+    def _load(self, rows: CudaRows, values: Float64Array, in_turns: bool) -> Centers:
+        problem = rows.problem(rows.n_samples, len(values))
+        run = Run(self.device, len(values))
+        centers = Centers(values, problem, run)
+        if in_turns:
+            Centers(values, problem, run, centers)
+        run.stage = self._stage_of_precision(problem, centers)
+        args = (centers.values, *centers.published(self.is_exact), *centers.sizes)
+        self.device.launch(_launch.centers("publish_centers", problem), *args)
+        return centers
+
+    def _stage_of_precision(self, problem: _launch.Problem, centers: Centers) -> Stage | None:
+        """The only stage of a precision that names the type of one."""
+        if self.precision not in _tensor_config.KINDS:
+            return None
+        config = self._config(problem, self.precision)
+        if config is None:
+            _log.debug("precision %s in float32: no tensor cores, or too many features", self.precision)
+        return None if config is None else Stage(config, centers, certify=False)
+
+    def _config(self, problem: _launch.Problem, kind: str) -> _tensor_config.Config | None:
+        """How this card makes the pass in a type, if it does."""
+        if kind not in self.device.tensor_types:
+            return None
+        return _tensor_config.config(problem, self.device.card, kind)
+
+    def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
+        if isinstance(centers, Centers):
+            return centers
+        loaded: Centers = self._load(rows, centers, False)
+        self._reconsider(rows, loaded)
+        return loaded
+
+    def unload(self, centers: Centers) -> Float64Array:
+        with self.device:
+            values: Float64Array = self.device.get(centers.values).astype(np.float64)
+            return values
+
+    # ---- the first stage
+    def _reconsider(self, rows: CudaRows, centers: Centers) -> None:
+        """Choose the first stage by what each would leave open of a sample; again after 2, 4, 8, ... iterations.
+
+        It decides no bits. What it takes is a copy of 4,096 rows, once, and a few short launches that are waited for.
+        """
+        run = centers.run
+        if not self.is_exact or not self.device.tensor_types or run.n_started < run.reconsider_at:
+            return
+        run.reconsider_at = max(2, 2 * run.n_started)
+        problem, stages = rows.problem(rows.n_samples, centers.k), {}
+
+        def left_open(config: _tensor_config.Config) -> float:
+            sample, stage = rows.sample(), Stage(config, centers, certify=True)
+            stages[config.kind] = stage
+            stage.pack(centers, run.never)
+            self.device.clear(sample.count)
+            found = sample.left_open, sample.count
+            stage.label(rows.problem(len(sample.x), centers.k), centers, sample.x, sample.labels, found, run.never)
+            return float(self.device.get(sample.count)[0]) / len(sample.x)
+
+        with self.device:
+            try:
+                chosen, shares = _tensor_config.choose(problem, self.device.card, self.device.tensor_types, left_open)
+                if chosen is not None:
+                    rows.scratch(in_stages=True)
+            except self.device.failures as error:
+                if not self.device.is_out_of_memory(error):
+                    raise
+                _log.debug("no memory for tensor cores: %s", error)
+                chosen, shares = None, {}
+        now = None if run.stage is None else run.stage.config
+        if shares or chosen != now:
+            listed = ", ".join(f"{kind} would leave {share:.2%} of the rows open" for kind, share in shares.items())
+            name = "float32" if chosen is None else chosen.kind
+            _log.debug("iteration %d: first stage %s (%s)", run.n_started, name, listed)
+        if chosen != now:
+            run.stage = None if chosen is None else stages[chosen.kind]
+            rows.batch = None  # a graph launches what it was made of
+
+    # ---- labels
+    def _scratch(self, rows: CudaRows, run: Run) -> Scratch:
+        return rows.scratch(in_stages=self.is_exact and run.stage is not None)
+
+    def _prepare_pass(self, rows: CudaRows, centers: Centers, halted: Any) -> None:
+        """Once before the blocks of a pass: the memory that it wants, and centers in the type of its first stage."""
+        self._scratch(rows, centers.run)
+        if centers.run.stage is not None:
+            centers.run.stage.pack(centers, halted)
+
+    def _label(self, rows: CudaRows, centers: Centers, x: Any, labels: Any, halted: Any) -> None:
+        """Labels of one block: the fast pass, then the rows that it left open."""
+        problem, run, card = rows.problem(len(x), centers.k), centers.run, self.device.card
+        scratch = self._scratch(rows, run)
+        self.device.clear(scratch.counts)
+        found = (scratch.uncertain, scratch.count)
+        if run.stage is None:
+            args = (x, *centers.for_scores, centers.bound, labels, *found, halted, np.int64(len(x)))
+            sizes = (np.int32(centers.d), np.int32(centers.form.columns), np.int32(centers.form.rows))
+            self.device.launch(_launch.assign(problem, card), *args, *sizes)
+        elif not self.is_exact:
+            run.stage.label(problem, centers, x, labels, found, halted)
+        else:
+            left_open = scratch.left_open, scratch.n_left_open
+            run.stage.label(problem, centers, x, labels, left_open, halted)
+            args = (x, *centers.for_scores, centers.bound, *left_open, labels, *found, halted)
+            self.device.launch(_launch.rescore(problem, card), *args, *centers.sizes)
+        if self.is_exact:
+            args = (x, centers.values, *centers.for_scores, *found, labels, run.tally, halted)
+            self.device.launch(_launch.recheck(problem, card), *args, *centers.sizes)
+
+    @on_card
+    def assign(self, rows: CudaRows, centers: Any) -> int:
+        centers = self._loaded(rows, centers)
+        labels, run = rows.kept("labels", np.int32), centers.run
+        self._prepare_pass(rows, centers, run.never)
+        self.device.clear(run.tally)
+        for part, x, _ in rows.passes():
+            self._label(rows, centers, x, labels[part], run.never)
+        return int(self.device.get(run.tally)[1])

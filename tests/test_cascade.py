@@ -1,0 +1,229 @@
+"""The tensor cores at work in whole fits, on the stand-in for CuPy: verified without a GPU."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import support
+from kernel_checks import machine, problem
+
+import naive
+from gpukmeans import KMeans, exact
+from gpukmeans.backends import _cuda_labels, _cuda_rows, _tensor_config
+
+# n, d, k and dtype of the rows: small, with instances that tests/kernel_checks/tensor.py has built already.
+PROBLEMS = {"bf16": (300, 61, 23, "f4"), "tf32": (150, 13, 37, "f8"), "fp16": (200, 32, 37, "f4")}
+
+
+@pytest.fixture
+def control():
+    """A small card of compute capability 8.0."""
+    with machine(seed=1) as knobs:
+        yield knobs
+
+
+@pytest.fixture
+def first_stages(monkeypatch):
+    """Stages that are chosen one after the other, the last one from then on; None is float32."""
+
+    def force(*kinds):
+        order = itertools.chain(kinds, itertools.repeat(kinds[-1]))
+
+        def choose(problem, card, types, left_open):
+            kind = next(order)
+            config = None if kind is None else _tensor_config.config(problem, card, kind)
+            return config, {} if kind is None else {kind: left_open(config)}
+
+        monkeypatch.setattr(_tensor_config, "choose", choose)
+
+    return force
+
+
+@pytest.fixture
+def lists(monkeypatch):
+    """How many rows each block left open, after each of two stages."""
+    seen, label = [], _cuda_labels.LabelVerbs._label
+
+    def spy(self, rows, *args):
+        label(self, rows, *args)
+        seen.append(rows.scratch().counts.get().tolist()[::-1])
+
+    monkeypatch.setattr(_cuda_labels.LabelVerbs, "_label", spy)
+    return seen
+
+
+def result(X, C, **parameters):
+    """A fit from given centers."""
+    return support.run(X, C, **({"max_iter": 3, "tol": 0} | parameters))
+
+
+def launched(control):
+    """Launches of each kernel."""
+    return {name.partition("<")[0]: n for name, n in control.log.launches.items()}
+
+
+# ------------------------------------------------------------------------------------------------ precision
+
+
+def between(C, n, share):
+    """Rows near the middle of a center and its nearest one: off by up to that share of their distance."""
+    rng = np.random.default_rng(0)
+    a, D = rng.integers(0, len(C), n), naive.distances(C, C)
+    np.fill_diagonal(D, np.inf)
+    A, B = C[a], C[D.argmin(axis=1)[a]]
+    return ((A + B) / 2 + rng.uniform(-share, share, (n, 1)) * (B - A)).astype(C.dtype)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_precision_of_tensor_cores_keeps_its_bound_and_no_more(control, precision):
+    n, d, k, dtype = PROBLEMS[precision]
+    X, C, w = problem(n, d, k, dtype, "noise", weights=True)
+    model = KMeans(k, init=C, n_init=1, max_iter=3, tol=0, precision=precision, backend="cupy")
+    support.quiet_fit(model, X, sample_weight=w)
+    X = between(model.cluster_centers_, n, 2.0**-11 if precision == "tf32" else 2.0**-8)
+    D = naive.distances(X, model.cluster_centers_)
+    excess = D[np.arange(n), model.predict(X)] - D.min(axis=1)
+    reach = np.sqrt(d) * np.ptp(model.cluster_centers_)  # of no row or center is the norm larger
+    half, linear, quadratic = exact.tensor_bound(d, reach, precision, 4)
+    assert 0 < excess.max() <= 2 * (half + reach * (linear + quadratic * reach))
+    count = launched(control)
+    assert count["assign_sm80"] == count["pack_centers"] > 3
+    assert not {"recheck", "assign_tiled", "assign_small"} & count.keys()
+    assert model.n_rechecked_ == 0
+
+
+@pytest.mark.parametrize(("precision", "d"), [("tf32", 129), ("bf16", 257), ("bf16", 20)])
+def test_without_tensor_cores_for_it_a_precision_is_float32(precision, d):
+    X, C, _ = problem(90, d, 7, "f4", "noise")
+    capability = "80" if d > 128 else "75"
+    with machine(seed=1, compute_capability=capability) as knobs:
+        fits = [
+            result(X, C, precision=p, backend=backend) for p in (precision, "float32") for backend in ("cupy", "numpy")
+        ]
+        assert "assign_tiled" in launched(knobs)
+        assert not {"assign_sm80", "pack_centers", "recheck"} & launched(knobs).keys()
+    support.assert_same_fit(fits[0], fits[2])
+    support.assert_same_fit(fits[1], fits[3])
+
+
+# ------------------------------------------------------------------------------------------------ exact
+
+
+def hard(kind, weights=True):
+    """Rows that each stage leaves open: between centers, equally far from two, and duplicates of centers."""
+    n, d, k, dtype = PROBLEMS[kind]
+    X, C, w = problem(n, d, k, dtype, "noise", weights=weights)
+    C[-1], C[k // 2] = C[0], C[1]
+    near = between(C[: k // 2], n // 4, 2.0**-9)
+    middle = np.repeat(C[2:4], 3, axis=0)
+    middle[:, 0] = C[2:4, 0].mean()  # the others are equal
+    middle[:, 1:] = C[2, 1:]
+    C[3, 1:] = C[2, 1:]
+    X[: len(near)], X[-len(middle) :] = near, middle
+    return X, C, w
+
+
+@pytest.mark.usefixtures("control")
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_fit_has_the_oracles_bits_whatever_its_first_stage(first_stages, lists, kind):
+    X, C, w = hard(kind)
+    first_stages(kind)
+    with support.blocks_of(64):  # several blocks; no graphs, so that the lists can be read
+        fit = KMeans(len(C), init=C, n_init=1, max_iter=4, tol=0, backend="cupy")
+        support.quiet_fit(fit, X, sample_weight=w)
+    support.assert_same_fit(support.result_of(fit), naive.fit(X, C, sample_weight=w, max_iter=4, tol=0))
+    left_open, uncertain = np.array(lists).sum(axis=0)
+    assert left_open > uncertain > 0
+    assert fit.n_rechecked_ == uncertain
+    assert len(lists) > 4
+
+
+def test_a_fit_may_change_its_first_stage_between_graphs(control, first_stages):
+    X, C, w = hard("bf16")
+    first_stages("bf16", None, "bf16")
+    got = result(X, C, sample_weight=w, max_iter=30, backend="cupy")
+    support.assert_same_fit(got, naive.fit(X, C, sample_weight=w, max_iter=30, tol=0))
+    count = launched(control)
+    assert control.log.graphs > 0
+    assert count["assign_tiled"] > 1
+    assert count["rescore"] > 8, "the graph that was made with float32 went on"
+
+
+@pytest.mark.parametrize("kind", ["bf16"])
+def test_rows_that_do_not_fit_are_streamed_through_all_stages(control, first_stages, monkeypatch, kind):
+    X, C, w = hard(kind)
+    first_stages(kind)
+    monkeypatch.setattr(_cuda_rows, "STAGE_BYTES", 64 * X[0].nbytes)
+    monkeypatch.setattr(_cuda_rows.CudaRows, "_reside", lambda self: None)
+    got = result(X, C, sample_weight=w, backend="cupy")
+    support.assert_same_fit(got, naive.fit(X, C, sample_weight=w, max_iter=3, tol=0))
+    assert launched(control)["rescore"] >= 3 * -(-len(X) // 64)
+
+
+def test_predict_begins_with_tensor_cores_too(control, first_stages):
+    X, C, _ = hard("bf16", weights=False)
+    fit = support.quiet_fit(KMeans(len(C), init=C, n_init=1, max_iter=2, backend="cupy"), X)
+    assert "rescore" not in launched(control)
+    first_stages("bf16")
+    support.assert_same_array(fit.predict(X), naive.labels(X, fit.cluster_centers_))
+    assert launched(control)["rescore"] == 1
+
+
+# ------------------------------------------------------------------------------------------------ the choice
+
+
+@pytest.fixture
+def nothing_is_too_small(monkeypatch):
+    monkeypatch.setattr(_tensor_config, "WORTHWHILE", 0)
+    monkeypatch.setattr(_tensor_config, "MORE_LAUNCHES", 0)
+    monkeypatch.setattr(_tensor_config, "READ", 0)
+
+
+@pytest.mark.usefixtures("control", "nothing_is_too_small")
+def test_the_first_stage_follows_what_a_sample_shows(caplog):
+    n, d, k, dtype = PROBLEMS["fp16"]
+    C = problem(k, d, k, dtype, "noise")[0]
+    for X, chosen in ((np.repeat(C, n // k, axis=0), "fp16"), (between(C, n, 0.0), "float32")):
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "gpukmeans"):
+            got = result(X, C, max_iter=1, backend="cupy")
+        assert f"iteration 0: first stage {chosen} (fp16 would leave " in caplog.text
+        support.assert_same_fit(got, naive.fit(X, C, max_iter=1, tol=0))
+
+
+@pytest.mark.usefixtures("nothing_is_too_small")
+def test_the_first_stage_is_chosen_again_after_2_4_8_iterations(control, first_stages, caplog):
+    X, C, _ = problem(*PROBLEMS["bf16"], "noise")
+    first_stages(None)
+    with caplog.at_level(logging.DEBUG, "gpukmeans"):
+        result(X, C, max_iter=1, backend="cupy")
+    assert "first stage" not in caplog.text  # float32, and nothing was sampled
+    first_stages("bf16")
+    with caplog.at_level(logging.DEBUG, "gpukmeans"):
+        n_iter = result(X, C, max_iter=30, backend="cupy").n_iter
+    assert n_iter > 4
+    at = [int(line.split()[1][:-1]) for line in caplog.messages if "first stage bf16" in line]
+    assert at[:3] == [0, 2, 4] if control.log.graphs == 0 else at[:2] == [0, 2]
+
+
+@pytest.mark.usefixtures("nothing_is_too_small")
+def test_where_there_is_no_memory_for_tensor_cores_float32_does(control, first_stages, caplog):
+    X, C, _ = hard("bf16", weights=False)
+    first_stages("bf16")
+    reference = naive.fit(X, C, max_iter=1, tol=0)
+    reconsider = _cuda_labels.LabelVerbs._reconsider
+    for i in (1, 4, 8):
+
+        def out_of_memory(self, rows, centers, i=i):
+            control.fail_allocation = i
+            reconsider(self, rows, centers)
+            assert control.fail_allocation is None, "nothing was allocated"
+
+        with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.DEBUG, "gpukmeans"):
+            patch.setattr(_cuda_labels.LabelVerbs, "_reconsider", out_of_memory)
+            support.assert_same_fit(result(X, C, max_iter=1, backend="cupy"), reference)
+        assert "no memory for tensor cores" in caplog.text
+        caplog.clear()
+    assert "assign_tiled" in launched(control)
+    assert "rescore" not in launched(control)
