@@ -22,6 +22,7 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 myst_heading_anchors = 3
 nitpicky = True
+highlight_language = "none"  # a block that is in a language says so
 # Names of other projects stand as they are: to link them, their inventories would have to be fetched.
 nitpick_ignore_regex = [(r"py:.*", r"(?!gpukmeans\.).*")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, errors
 from gpukmeans.cli import main
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -50,6 +50,11 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(
             if command[:2] != ["pip", "install"]:  # .ci/run installs
                 assert command[0] == "gpukmeans"
                 assert main(command[1:]) == 0, line
+
+
+def test_the_page_of_errors_has_each_class_of_them() -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert not [name for name in vars(errors) if name.endswith("Error") and f"{{exc}}`gpukmeans.{name}`" not in page]
 
 
 def test_an_estimator_shows_the_parameters_of_its_constructor() -> None:
