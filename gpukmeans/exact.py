@@ -167,7 +167,7 @@ class ScoreBound(NamedTuple):
 
 
 class BoundTerms(NamedTuple):
-    """What the terms of :func:`score_bound` are multiplied with: powers of |x'| and of the largest |c'|."""
+    """What the terms of :func:`score_bound` are multiplied with: powers of ``|x'|`` and of the largest ``|c'|``."""
 
     chain_half_norm: float
     chain_product: float

@@ -98,7 +98,7 @@ class KMeans(CentersEstimator):
     n_iter_ : int
         Iterations of the run that was kept.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X had names for its columns.
     backend_ : str
         Name of the backend that did the work.
@@ -351,7 +351,7 @@ def kmeans_plusplus(
     n_local_trials: int | None = None,
     backend: str = "auto",
 ) -> tuple[Any, NDArray[np.intp]]:
-    """Centers by greedy k-means++ [1]_, the same rows on every backend.
+    """Centers by greedy k-means++, the same rows on every backend.
 
     Parameters
     ----------
@@ -374,7 +374,7 @@ def kmeans_plusplus(
 
     Notes
     -----
-    Costs O(n_samples n_clusters n_features) for each trial. Ties between trials go to the first.
+    Costs O(n_samples n_clusters n_features) for each trial [1]_. Ties between trials go to the first.
 
     References
     ----------

@@ -36,6 +36,12 @@ parameter_names: Callable[[type], tuple[str, ...]] = functools.cache(_parameter_
 class SuggestsParameters:
     """Mixin: an unknown constructor parameter is answered with the nearest known one."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show the parameters of the constructor in help and editors, not those of `__new__`."""
+        super().__init_subclass__(**options)
+        constructor = inspect.signature(cls.__init__)
+        cls.__signature__ = constructor.replace(parameters=list(constructor.parameters.values())[1:])  # type: ignore[attr-defined]
+
     def __new__(cls, *args: Any, **params: Any) -> Any:
         """Refuse an unknown parameter before Python does, with a better message."""
         known = parameter_names(cls)

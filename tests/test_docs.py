@@ -1,0 +1,63 @@
+"""What the pages under docs/ show is true: every example on them is run, and says what it says there."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gpukmeans import KMeans, errors
+from gpukmeans.cli import main
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+# language and caption of a block of code, and what is in it
+BLOCK = re.compile(r"^```(?:\{code-block\} )?(python|sh)\n(:caption: [^\n]+\n\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS_A_CARD = ":caption: Needs a card"
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The language and the text of the blocks of code of a page, but for those that need a card."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = BLOCK.findall(text)
+    fences = re.findall(r"^```(?!\{include\}|\{toctree\})\S", text, re.MULTILINE)
+    assert len(found) == len(fences), "a block of code is neither python nor sh, or has another caption"
+    return [(language, code) for language, caption, code in found if caption.strip() != NEEDS_A_CARD]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run_and_print_what_it_shows(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for i, (language, code) in enumerate(blocks(page)):
+        if language == "python":
+            example = doctest.DocTestParser().get_doctest(code, namespace, f"{page}, block {i + 1}", page, 0)
+            assert example.examples, f"block {i + 1} of {page} has no >>>: nothing would be run"
+            said: list[str] = []
+            runner = doctest.DocTestRunner(verbose=False)
+            runner.run(example, out=said.append, clear_globs=False)
+            assert not runner.failures, "".join(said)
+            namespace = example.globs
+            continue
+        for line in code.splitlines():
+            command = shlex.split(line, comments=True)
+            if command[:2] != ["pip", "install"]:  # .ci/run installs
+                assert command[0] == "gpukmeans"
+                assert main(command[1:]) == 0, line
+
+
+def test_the_page_of_errors_has_each_class_of_them() -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert not [name for name in vars(errors) if name.endswith("Error") and f"{{exc}}`gpukmeans.{name}`" not in page]
+
+
+def test_an_estimator_shows_the_parameters_of_its_constructor() -> None:
+    shown = inspect.signature(KMeans).parameters
+    assert sorted(shown) == sorted(KMeans().get_params())
+    assert shown["max_iter"].default == 300
