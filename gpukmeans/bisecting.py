@@ -98,7 +98,7 @@ class BisectingKMeans(CentersEstimator):
     inertia_ : float
         Sum of the squared distances of rows to the center of their leaf, times their weights.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X had names for its columns.
     backend_ : str
         Name of the backend that did the first bisection, or the only cluster.

@@ -85,7 +85,7 @@ class KernelKMeans(SuggestsParameters, ClusterMixin, BaseEstimator):
     components_ : array or sparse matrix of shape (n_components, n_features)
         The landmarks.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X had names for its columns.
     backend_ : str
         Name of the backend that did the work of :class:`KMeans`.

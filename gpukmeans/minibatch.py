@@ -87,7 +87,7 @@ class MiniBatchKMeans(CentersEstimator):
     n_steps_ : int
         Batches.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X had names for its columns.
     backend_ : str
         Name of the backend that did the work.
