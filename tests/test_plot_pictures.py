@@ -9,7 +9,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import support
 from PIL import Image
+from support import looks_like
 
 from gpukmeans import KMeans, choose_k
 from gpukmeans.datasets import make_blobs
@@ -25,9 +27,6 @@ from gpukmeans.plot import (
 )
 
 KEPT = Path(__file__).parent / "pictures"
-SQUARE = 8
-MEAN, LARGE = 3.0, 0.02
-"""Of 255: the mean difference that is allowed. And the share of squares that may differ by more than 40."""
 
 
 def blobs(n_samples, n_clusters, n_features=2):
@@ -61,20 +60,8 @@ DISPLAYS = {
 
 
 def coarse(display):
-    """The picture as means over squares."""
-    canvas = display.figure_.canvas
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].astype(float)
-    height, width = (n // SQUARE * SQUARE for n in pixels.shape[:2])
-    squares = pixels[:height, :width].reshape(height // SQUARE, SQUARE, width // SQUARE, SQUARE, 3)
-    return squares.mean(axis=(1, 3)).round().astype(np.uint8)
-
-
-def looks_like(picture, other, slack=1):
-    if picture.shape != other.shape:
-        return False
-    apart = np.abs(picture.astype(float) - other)
-    return apart.mean() < slack * MEAN and (apart.max(axis=2) > 40).mean() < slack * LARGE
+    display.figure_.canvas.draw()
+    return support.coarse(display.figure_.canvas.buffer_rgba())
 
 
 @pytest.fixture(autouse=True)
