@@ -220,16 +220,16 @@ for make in (KMeans, MiniBatchKMeans):
     fit = make(40, random_state=0).fit(rows)
     seconds = time.perf_counter() - begin
     inertias.append(fit.inertia_)
-    print(f"{make.__name__}: {seconds:.2f} s, inertia {fit.inertia_:.0f}")
+    print(f"{make.__name__}: passes over the rows {fit.n_iter_}, inertia {fit.inertia_:.0f}, {seconds:.2f} s")
 print(f"the mini-batches' inertia is {100 * (inertias[1] / inertias[0] - 1):.1f} % larger")
 
 VoronoiDisplay.from_estimator(fit, rows)
 plt.show()
 
 # %% [markdown]
-# The times are those of this machine, the inertias the same on all of them. Centers that are nearly as good are often
-# good enough. Where rows arrive one part after the other, or do not fit in memory, `partial_fit` takes a batch at a
-# time.
+# The seconds are those of this machine; passes and inertias are the same for every backend and any number of threads.
+# Centers that are nearly as good are often good enough, and where rows arrive one part after the other, or do not fit
+# in memory, `partial_fit` takes a batch at a time.
 #
 # Generated numbers are patient. What about something that people made?
 
