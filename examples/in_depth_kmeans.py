@@ -202,7 +202,7 @@ print(f"KernelKMeans: adjusted Rand index {adjusted_rand_score(which, kernel.lab
 # features made from it. What is connected by short steps comes together there, and a straight line among the features
 # is a bent one among the points.
 #
-# All of these were a few hundred points. What about hundreds of thousands?
+# All of these were a few hundred points. What about a million?
 
 # %% [markdown]
 # ## 7. Many rows
@@ -212,7 +212,7 @@ print(f"KernelKMeans: adjusted Rand index {adjusted_rand_score(which, kernel.lab
 # needs many iterations. (A first small fit compiles what both need; it is not counted.)
 
 # %%
-rows = np.random.default_rng(0).normal(size=(400_000, 2)).astype(np.float32)
+rows = np.random.default_rng(0).normal(size=(1_000_000, 2)).astype(np.float32)
 inertias = []
 for make in (KMeans, MiniBatchKMeans):
     make(40, random_state=0).fit(rows[:20_000])
