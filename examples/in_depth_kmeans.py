@@ -157,9 +157,8 @@ for ax, k in zip(axes, (3, 4, 6), strict=True):
 plt.show()
 
 # %% [markdown]
-# With four clusters the knives are alike, and all reach far beyond the mean. With three, one cluster covers two
-# heaps: its knife is broad and stays short of the mean. With six, heaps are cut in pieces, whose knives are thin and
-# blunt.
+# With four clusters the knives are alike, and all reach beyond the mean. With three, one cluster covers two heaps:
+# its knife is broad and stays short of the mean. With six, heaps are cut in pieces, whose knives are thin and blunt.
 #
 # A single judge can be wrong. `choose_k` fits a range of numbers and asks several. The *elbow* is where more clusters
 # stop to pay: the inertia lies farthest below the straight line between its ends. The *gap* asks how much better the
