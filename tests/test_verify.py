@@ -10,6 +10,7 @@ import support
 from scipy import sparse
 
 from gpukmeans import verify
+from gpukmeans.arrays import to_host
 from gpukmeans.backends._numba import NumbaBackend
 from gpukmeans.cli import main
 from gpukmeans.verify import Case, Problem, check, problems
@@ -167,7 +168,7 @@ def test_a_result_of_another_type_or_shape_is_seen(numba_backend, monkeypatch):
 def test_a_result_that_is_not_where_the_rows_are_is_seen(monkeypatch):
     from gpukmeans import kmeans
 
-    monkeypatch.setattr(kmeans, "like", lambda result, x: kmeans.to_host(result))
+    monkeypatch.setattr(kmeans, "like", lambda result, x: to_host(result))
     with support.standin_cupy():
         differences = check("cupy", TINY).differences
     assert "CuPy array: labels_: numpy array for CuPy rows" in differences

@@ -211,7 +211,8 @@ class VoronoiDisplay(ClusterDisplay):
         places = self.scene.place(self.centers)
         seen = np.vstack([self.scene.points, places])
         low, high = seen.min(axis=0), seen.max(axis=0)
-        margin = 3 * ((high - low).max() or 1.0)  # beyond the axes, whatever their shape
+        # beyond the axes, whatever their shape; of a single place by its size, or nothing is left of the margin
+        margin = 3 * ((high - low).max() or max(np.abs(seen).max(), 1.0))
         self.cells_ = voronoi_cells(places, low - margin, high + margin)
         known = [k for k, cell in enumerate(self.cells_) if cell is not None]
         colours = rgb(self.n_clusters)[known]

@@ -1,6 +1,9 @@
 """One-line defects of the kernels, and whether the checks of tests/kernel_checks see them."""
 
+import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import kernel_checks
@@ -54,3 +57,31 @@ MUTANTS = [
     for (file, check, kernels), rows in table.items()
     for old, new in rows
 ]
+
+
+ROOT = Path(__file__).parents[2]
+RECORD = Path(__file__).with_name("seen.txt")
+DECISIVE = (
+    "kernels/*.cu*", "tests/simt/*.[hp]*", "tests/kernel_checks/*.py", "tests/mutants/*.py", "tests/tensor_scores.py",
+    "tests/support.py", "tests/naive.py", "gpukmeans/exact.py", "gpukmeans/backends/_c[au]*.py",
+    "gpukmeans/backends/_launch.py", "gpukmeans/backends/_source.py", "gpukmeans/backends/_tensor_config.py",
+)  # fmt: skip
+"""Files that decide whether a mutant is seen."""
+
+
+def fingerprint() -> str:
+    """Of these files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in DECISIVE for path in ROOT.glob(pattern)):
+        digest.update(f"{path.relative_to(ROOT).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def all_were_seen() -> bool:
+    """Whether a run of all mutants on these very files was recorded; GPUKMEANS_MUTANTS=all forgets it."""
+    return os.environ.get("GPUKMEANS_MUTANTS") != "all" and RECORD.read_text().strip() == fingerprint()
+
+
+def record() -> None:
+    """Note that all mutants were seen on the files as they are."""
+    RECORD.write_text(fingerprint() + "\n")
