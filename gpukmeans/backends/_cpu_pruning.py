@@ -111,8 +111,8 @@ class Tiles:
             _numba_pruning.assign_pruned(
                 data, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
                 self.offset, fresh, labels, keep, centers, packed.shift, packed.groups, packed.half, packed.bound,
-                packed.bound[3], self.width // self.packed, self.center_at, self.position_of, self.group_of, self.moved_by, drift,
-                *sums[worker], counts[worker], memory[worker],
+                packed.bound[3], self.width // self.packed, self.center_at, self.position_of, self.group_of,
+                self.moved_by, drift, *sums[worker], counts[worker], memory[worker],
             )  # fmt: skip
 
         _threads.run(task, len(self.order), len(sums), multiple=TILE)
