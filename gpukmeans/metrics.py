@@ -19,7 +19,7 @@ from sklearn.utils.validation import column_or_1d
 from . import exact
 from .arrays import caller, to_host, with_layout
 from .backends import Work, available_backends, get_backend
-from .backends.base import Backend, Rows
+from .backends.base import SUM_ROWS, Backend, Rows
 from .exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array
 from .prepare import Prepared, prepare
 from .validation import check_data, check_parameters, check_rng, refuse_non_finite
@@ -150,8 +150,9 @@ def silhouette_samples(X: Any, labels: Any, *, backend: str = "auto") -> Float64
 
     Notes
     -----
-    Costs O(n_samples**2 n_features) and 8 bytes a value of X and 16 MB, whatever n_samples: no matrix of distances is
-    made. Distances are Euclidean, canonical (see :mod:`gpukmeans.exact`), and summed as integers.
+    Costs O(n_samples**2 n_features) and 24 bytes a value of X, and 8 MB for each thread and for the result, or 4 KB a
+    cluster if that is more: no matrix of distances is made. Distances are Euclidean, canonical (see
+    :mod:`gpukmeans.exact`), and summed as integers.
 
     References
     ----------
@@ -175,10 +176,11 @@ def _silhouette(of: _Clustering) -> Float64Array:
     order = np.argsort(of.labels, kind="stable")
     others, ends = of.X[order].astype(np.float64), np.cumsum(of.counts)
     result = np.empty(n)
-    size = max(1, BLOCK_VALUES // of.n_clusters)
+    size = SUM_ROWS * max(1, BLOCK_VALUES // of.n_clusters // SUM_ROWS)
     for low in range(0, n, size):
-        own = of.labels[low : low + size, None]
-        sums = of.device.distance_sums(of.X[low : low + size], others, ends, code).astype(np.float64)
+        rows = order[low : low + size]
+        own = of.labels[rows, None]
+        sums = of.device.distance_sums(others, low, low + len(rows), ends, code).astype(np.float64)
         n_others = np.maximum(of.counts[own] - 1, 1)
         a = (np.take_along_axis(sums, own, axis=1) / n_others)[:, 0]
         sums /= of.counts
@@ -186,7 +188,7 @@ def _silhouette(of: _Clustering) -> Float64Array:
         b = sums.min(axis=1)
         longer = np.maximum(a, b)
         values = np.divide(b - a, longer, out=np.zeros(len(a)), where=longer > 0)
-        result[low : low + size] = np.where(of.counts[own[:, 0]] > 1, values, 0.0)
+        result[rows] = np.where(of.counts[own[:, 0]] > 1, values, 0.0)
     return result
 
 

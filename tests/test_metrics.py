@@ -39,9 +39,11 @@ def test_scores_are_those_of_scikit_learn(seed, n, d, share, scale):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize(("n", "d", "k"), [(3, 1, 2), (8, 2, 7), (513, 3, 2), (700, 17, 20), (1500, 40, 600)])
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(3, 1, 2), (8, 2, 7), (513, 3, 2), (1300, 17, 4), (1500, 40, 600), (2100, 2, 4)]
+)
 def test_backends_and_threads_give_the_same_bits(monkeypatch, numba_backend, n, d, k, dtype):
-    monkeypatch.setattr(metrics, "BLOCK_VALUES", 2048)  # several blocks
+    monkeypatch.setattr(metrics, "BLOCK_VALUES", 4096)  # several blocks, and several tiles of rows in one
     X, labels = problem(n, n, d, k, dtype)
     centers = X[:k]
     for call in (
@@ -92,7 +94,7 @@ def test_a_backend_that_does_not_work_here_is_not_replaced(monkeypatch):
 
 
 def test_no_block_changes_the_bits(monkeypatch):
-    X, labels = problem(0, 300, 4, 9)
+    X, labels = problem(0, 1100, 4, 9)
     expected = [getattr(metrics, name)(X, labels) for name in SCORES]
     for size in (1, 50, 10**6):
         monkeypatch.setattr(metrics, "BLOCK_VALUES", size)
