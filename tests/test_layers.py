@@ -80,6 +80,7 @@ LAYER = {
     "batches": 15,
     "validation": 15,
     "prepare": 16,
+    "_callbacks": 1,
     "_tree": 1,
     "_base": 17,
     "kmeans": 18,
