@@ -38,7 +38,8 @@ MINI_BATCHES = [
     )
 ]
 LAWS = [(2, 8), (8, 12), (50, 30)]
-"""Features and clusters of 20,000 rows."""
+"""Features and clusters."""
+LAW_ROWS = 20_000
 SEEDS = range(20)
 SAME = 0.01
 CLASSES = {OURS: MiniBatchKMeans, REFERENCE: sklearn.cluster.MiniBatchKMeans}
@@ -83,9 +84,9 @@ def law(kind: str, n_features: int, n_clusters: int) -> Row:
     """Mean inertia over the seeds, with everything else as it is by default."""
     rng = np.random.default_rng(0)
     if kind == "blobs":
-        X, _ = make_data(Case("fit", 20_000, n_features, n_clusters, "float64", kind))
+        X, _ = make_data(Case("fit", LAW_ROWS, n_features, n_clusters, "float64", kind))
     else:
-        X = getattr(rng, kind)(size=(20_000, n_features))
+        X = getattr(rng, kind)(size=(LAW_ROWS, n_features))
     found = {
         name: [float(cls(n_clusters, random_state=seed).fit(X).inertia_) for seed in SEEDS]
         for name, cls in CLASSES.items()

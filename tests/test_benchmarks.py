@@ -98,6 +98,7 @@ def test_silhouettes_and_mini_batches_are_compared_before_they_are_timed(
 ) -> None:
     monkeypatch.setattr(harness, "SETTLE", 0)
     monkeypatch.setattr(estimators, "SEEDS", range(2))
+    monkeypatch.setattr(estimators, "LAW_ROWS", 500)
     of_rows = estimators.silhouettes(Case("silhouette", 300, 3, 4, "float64", "blobs"), 1)
     case = Case("mini-batches", 600, 3, 4, "float32", "blobs")
     of_batches = estimators.mini_batches(case, 100, 12, 2)
