@@ -210,19 +210,28 @@ class NumbaBackend(Steps, Seeding):
         _threads.run(task, n, workers)
         return out
 
-    def distance_sums(self, X: FloatArray, others: FloatArray, ends: Int64Array, code: FixedPoint) -> Int64Array:
-        (n, d), columns = X.shape, _numba_passes.COLUMNS
-        padded = np.zeros((-(-len(others) // columns) * columns, d))
-        padded[: len(others)] = others
+    def distance_sums(
+        self, others: Float64Array, low: int, high: int, ends: Int64Array, code: FixedPoint
+    ) -> Int64Array:
+        (n, d), columns = others.shape, _numba_passes.COLUMNS
+        n_tiles, own = -(-n // columns), (low // columns, -(-high // columns))
+        padded = np.zeros((n_tiles * columns, d))
+        padded[:n] = others
         packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
-        workers = _threads.n_workers(n, d * len(others))
-        data, scale, buffers = _flat(writable(X)), float(code.scale[0]), _buffers(workers, d)
-        sums, parts = np.zeros((n, len(ends)), dtype=np.int64), np.empty((workers, ROWS, columns))
+        clusters = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+        workers = min(_threads.n_workers(high - low, d * n), own[1] - own[0])
+        sums = np.zeros((workers, high - low, len(ends)), dtype=np.int64)
+        parts, column = np.empty((workers, ROWS, columns)), np.empty((workers, columns), dtype=np.int64)
+        flat, scale = padded.reshape(-1), float(code.scale[0])
 
-        def task(worker: int, low: int, high: int) -> None:
+        def task(worker: int, first: int, last: int) -> None:
+            tiles = (own[0] + first, own[0] + last)
             _numba_passes.distance_sums(
-                data, low, high, packed, ends, scale, sums[low:high], parts[worker], buffers[worker]
+                flat, packed, ends, clusters, tiles, own, scale, sums[worker], parts[worker], column[worker]
             )
 
-        _threads.run(task, n, workers, multiple=ROWS)
-        return sums
+        _threads.run(task, own[1] - own[0], workers)
+        total: Int64Array = sums[0]
+        for more in sums[1:]:
+            total += more
+        return total

@@ -14,6 +14,7 @@ from ._layout import ROWS
 from ._numba_compiler import compiled
 from ._numba_distance import distance
 from ._tiles import VECTOR_CODE
+from .base import SUM_ROWS
 
 if VECTOR_CODE:
     from ._simd_passes import code, distance_rows, moment_rows, own_rows
@@ -21,7 +22,7 @@ else:
     from ._plain_passes import code, distance_rows, moment_rows, own_rows
 
 WIDENED = 1024  # values widened at a time, and summed by columns: they stay in the first cache
-COLUMNS = 512  # distances of a row at a time: 32 KB for ROWS rows
+COLUMNS = SUM_ROWS  # distances of a row at a time: 32 KB for ROWS rows
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
 
@@ -161,37 +162,66 @@ def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignor
                     out[0][start + r, k] = part[r, k]
 
 
-def _distance_sums(X, low, high, packed, ends, scale, sums, part, buffer):  # type: ignore[no-untyped-def]
-    """Add to sums[row - low, c] the codes ``rint(distance 2**e)`` of each row to the others of cluster c.
+def _add_column_code(sums, low, n, cluster, column):  # type: ignore[no-untyped-def]
+    """Move what is in `column` to that column of the sums of n rows from `low` on."""
+    for q in range(n):
+        sums[low + q, cluster] += column[q]
+    column[:] = 0
 
-    packed: the others, sorted by cluster, (n_chunks, n_features, LANES), a multiple of COLUMNS of them; ends: where
-    each cluster ends; part: (ROWS, COLUMNS) float64, scratch.
+
+_add_column = compiled(_add_column_code)
+
+
+def _distance_sums(  # type: ignore[no-untyped-def]
+    X, packed, ends, clusters, tiles, own, scale, sums, part, column
+):
+    """Add to sums[row, c] the codes ``rint(distance 2**e)`` of rows to the others of cluster c.
+
+    For the rows in the tiles of COLUMNS rows from tiles[0] to tiles[1]; row 0 of sums is the first row of tile own[0].
+    A pair of rows in the tiles from own[0] to own[1] counts for both: it is looked at for the earlier tile only.
+
+    X: the others, sorted by cluster, flat; packed: the same, (n_chunks, n_features, LANES), a multiple of COLUMNS of
+    them, zeros after the last; ends: where each cluster ends; clusters: of each of them; part: (ROWS, COLUMNS),
+    column: (COLUMNS,) float64 and int64, scratch.
     """
-    n_features = packed.shape[1]
-    chunks = COLUMNS // LANES
-    for start in range(low, high, ROWS):
-        for i in range(ROWS):
-            row = min(start + i, high - 1)  # the last row fills the last ones
-            for j in range(n_features):
-                at = row * n_features + j
-                buffer[i * n_features + j] = X[1][at] if X[1].size else np.float64(X[0][at])
+    n_features, chunks, n = packed.shape[1], COLUMNS // LANES, clusters.size
+    codes = part.view(np.int64)
+    for tile in range(tiles[0], tiles[1]):
         first_cluster = 0
-        for piece in range(packed.shape[0] // chunks):
-            first = piece * COLUMNS
+        for other in range(packed.shape[0] // chunks):
+            first, last = other * COLUMNS, min((other + 1) * COLUMNS, n)
             while ends[first_cluster] <= first:
                 first_cluster += 1
-            distance_rows(buffer, packed[piece * chunks : (piece + 1) * chunks], part, n_features, chunks)
-            for i in range(min(ROWS, high - start)):
-                begin, cluster = first, first_cluster
-                while cluster < ends.size and begin < first + COLUMNS:
-                    end = min(ends[cluster], first + COLUMNS)
-                    distances = part[i, begin - first : end - first]
-                    total = np.int64(0)
-                    for q in range(distances.size):
-                        total += code(distances[q] * scale)
-                    sums[start + i - low, cluster] += total
-                    begin = end
-                    cluster += 1
+            is_own = own[0] <= other < own[1]
+            if is_own and other < tile:
+                continue
+            for_both = is_own and other > tile
+            now = clusters[tile * COLUMNS]
+            column[:] = 0
+            for start in range(tile * COLUMNS, min((tile + 1) * COLUMNS, n), ROWS):
+                x = X[start * n_features : (start + ROWS) * n_features]
+                distance_rows(x, packed[other * chunks : (other + 1) * chunks], part, n_features, chunks)
+                for row in range(start, min(start + ROWS, n)):
+                    values, coded = part[row - start], codes[row - start]
+                    for q in range(COLUMNS):  # those after the last mean nothing, and are not looked at
+                        coded[q] = code(values[q] * scale)
+                    begin, cluster = first, first_cluster
+                    while begin < last:
+                        end = min(ends[cluster], last)
+                        total = np.int64(0)
+                        for q in range(begin - first, end - first):
+                            total += coded[q]
+                        sums[row - own[0] * COLUMNS, cluster] += total
+                        begin = end
+                        cluster += 1
+                    if for_both:
+                        if clusters[row] != now:
+                            _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
+                            now = clusters[row]
+                        for q in range(COLUMNS):
+                            column[q] += coded[q]
+            if for_both:
+                _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
 
 
 weighted_extent = compiled(_weighted_extent)
