@@ -5,7 +5,7 @@
     python -m benchmarks.report --card benchmarks/results/NAME.json ...   print what on_gpu.sh has found
 
 The table stands between two markers of README.md and is made here only. Every measured case is in it, those
-that gpukmeans loses too. The JSON of memory.py may be among the files.
+that gpukmeans loses too. The JSON of memory.py and of batch.py may be among the files.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ OTHERS = [name for name in COMPETITORS if name not in (OURS, REFERENCE)]
 Row = dict[str, Any]
 
 
-def load(paths: list[Path]) -> tuple[list[Row], list[Row], Row | None]:
-    """Runs; their rows of cases with the limits of their machine; the measured memory, if it is there."""
+def load(paths: list[Path]) -> tuple[list[Row], list[Row], Row | None, Row | None]:
+    """Runs; their rows of cases with the limits of their machine; what memory.py and batch.py measured, if there."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     runs = [file for file in files if "cases" in file]
     rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
-    return runs, rows, next((file for file in files if "libraries" in file), None)
+    others = [next((file for file in files if key in file), None) for key in ("libraries", "batches")]
+    return runs, rows, others[0], others[1]
 
 
 def seconds(row: Row, name: str) -> float | None:
@@ -122,7 +123,22 @@ def sections(rows: list[Row]) -> list[tuple[str, list[Row]]]:
     return [(titles[key], found[key]) for key in titles if found[key]]
 
 
-def markdown(runs: list[Row], rows: list[Row], memory: Row | None) -> str:
+def batch_table(batch: Row) -> list[str]:
+    """Lines of the table of many small problems; the part of the start is what given starts save."""
+    ours, given, *loops = batch["batches"][0]["median_seconds"]
+    head = ["problems", "each n, d, k", "data", ours, "of it the start", *(f"{name} | ratio" for name in loops)]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * (len(head) + len(loops))]
+    for row in batch["batches"]:
+        times = row["median_seconds"]
+        cells = [f"{row['n_problems']:,}", f"{row['n_samples']}, {row['n_features']}, {row['n_clusters']}", row["kind"]]
+        cells += [f"{milliseconds(times[ours])} ms", f"{100 * (1 - times[given] / times[ours]):.0f} %"]
+        for name in loops:
+            cells += [f"{milliseconds(times[name])} ms", f"{times[name] / times[ours]:.1f}x"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def markdown(runs: list[Row], rows: list[Row], memory: Row | None, batch: Row | None = None) -> str:
     """All that stands between the markers."""
     machine = runs[0]["machine"]
     versions = {**machine["versions"], **runs[0]["competitors"]}
@@ -141,6 +157,9 @@ def markdown(runs: list[Row], rows: list[Row], memory: Row | None) -> str:
             text += ["", f"{title}:", "", *table(section)]
         else:
             text += ["", f"<details><summary>{title}</summary>", "", *table(section), "", "</details>"]
+    if batch:
+        text += ["", "<details><summary>Many small problems at once, float32, k-means++ and fit</summary>", ""]
+        text += [*batch_table(batch), "", "</details>"]
     notes = {
         name: result["note"]
         for row in rows
@@ -263,9 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
         for path in options.results:
             print(of_card(json.loads(path.read_text(encoding="utf-8"))))
         return 0
-    runs, rows, memory = load(options.results)
+    runs, rows, memory, batch = load(options.results)
     readme = options.readme.read_text(encoding="utf-8")
-    wanted = with_table(readme, markdown(runs, rows, memory))
+    wanted = with_table(readme, markdown(runs, rows, memory, batch))
     if options.check:
         print(
             "README.md has the table of these results" if wanted == readme else "README.md has another table"

@@ -340,6 +340,8 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Float64Array | No
         return None
     if isinstance(sample_weight, numbers.Number):
         weights = np.full(n_samples, sample_weight, dtype=np.float64)
+    elif type(sample_weight) is np.ndarray and sample_weight.dtype.char == "d" and sample_weight.dtype.isnative:
+        weights = sample_weight  # the checks below take a tenth of the time of scikit-learn's
     else:
         sample_weight = _refuse_kind(to_host(sample_weight), "sample_weight")
         weights = check_array(

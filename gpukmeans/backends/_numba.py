@@ -17,7 +17,7 @@ from ._layout import LANES64 as LANES
 from ._layout import MOST_BITS, ROWS
 from ._numba_compiler import NO_WEIGHT, weights_of, writable
 from ._tiles import VECTOR_CODE
-from .base import Rows, Summary
+from .base import Rows, Small, SmallFit, Summary
 
 if VECTOR_CODE:
     from ._cpu_seeding import Seeding
@@ -41,6 +41,7 @@ class NumbaBackend(Steps, Seeding):
     """Numba on all cores: float32 scores in registers with a certificate, moved rows, integer sums."""
 
     name = "numba"
+    most_small = 1 << 21
 
     def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
         return super().rows(writable(data), writable(sample_weight), start)
@@ -204,6 +205,11 @@ class NumbaBackend(Steps, Seeding):
 
         _threads.run(task, n, workers)
         return out
+
+    def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
+        from ._cpu_ragged import fit_small
+
+        return fit_small(problems, tol, max_iter)
 
     def distance_sums(self, X: FloatArray, others: FloatArray, ends: Int64Array, code: FixedPoint) -> Int64Array:
         (n, d), columns = X.shape, _numba_passes.COLUMNS
