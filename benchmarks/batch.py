@@ -116,9 +116,7 @@ def measure(batch: Batch, repeat: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every batch and print or write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5, help="rounds; the medians count (default: 5)")
     parser.add_argument("--output", type=Path, help="JSON file")
     options = parser.parse_args()

@@ -74,7 +74,7 @@ def kmeans_batch(
         Of all problems, or of each.
     sample_weight : sequence of (array-like of shape (n_samples,) or None), default=None
         Of each problem.
-    init : {'k-means++', 'random'}, callable, or sequence with one of these or an array for each problem, \
+    init : {'k-means++', 'k-means||', 'random'}, callable, or sequence with one of these or an array for each problem, \
             default='k-means++'
         As in :class:`KMeans`.
     n_init, max_iter, tol
@@ -105,10 +105,10 @@ def kmeans_batch(
     -----
     Left to :class:`KMeans`, one after the other, each on all cores: problems of more than 2 million products
     ``n_samples n_features n_clusters``, sparse data, data on a card or beyond 2**40 or below 2**-40 in absolute value,
-    and a callable `init`.
+    and with a callable `init` or 'k-means||'.
 
     Memory: beside problems and results (labels take 4 bytes a row) every thread holds a float64 copy of a few problems
-    (512 KB, or one larger problem) and for the largest problem 60 bytes a value at most.
+    (512 KB, or one larger problem), and up to 80 bytes for each value of the largest problem.
 
     If problems have fewer distinct clusters than asked, one ``ConvergenceWarning`` says how many do and which is first.
 
@@ -210,7 +210,7 @@ def _checked(X: Any, n_clusters: Any, sample_weight: Any, init: Any, random_stat
     weight = check_sample_weight(sample_weight, X.shape[0])
     if not isinstance(init, str) and not callable(init):
         init = check_init_centers(init, X, n_clusters)
-    is_plain = isinstance(X, np.ndarray) and not callable(init)
+    is_plain = isinstance(X, np.ndarray) and not callable(init) and not (isinstance(init, str) and init == "k-means||")
     if is_plain:
         peak = max(float(X.max()), -float(X.min()))
         if not math.isfinite(peak):

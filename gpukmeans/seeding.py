@@ -42,7 +42,7 @@ def kmeans_plusplus(
     n_samples = sum(rows.n_samples for rows in blocks)
     n_tried = n_trials(n_clusters) if n_local_trials is None else n_local_trials
     indices = np.empty(n_clusters, dtype=np.intp)
-    indices[0] = _first_row(blocks, n_samples, float(rng.uniform()), encoding)
+    indices[0] = first_row(blocks, n_samples, float(rng.uniform()), encoding)
     centers = np.empty((n_clusters, blocks[0].data.shape[1]), dtype=blocks[0].data.dtype)
     centers[0] = take(blocks, indices[:1])[0]
     for k in range(1, n_clusters):
@@ -133,7 +133,7 @@ def uniform_rows(rng: RandomState, n_samples: int, size: int) -> NDArray[np.intp
     return np.asarray(draw(0, n_samples, size), dtype=np.intp)
 
 
-def _first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encoding) -> int:
+def first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encoding) -> int:
     """Row drawn with probability proportional to its weight: what one draw of ``rng.choice`` would give."""
     weights = _sample_weight(blocks)
     if weights is None:

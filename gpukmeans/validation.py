@@ -102,8 +102,10 @@ _BOOL: Rule = (lambda v: isinstance(v, bool | np.bool_), "an instance of 'bool'"
 _RULES: dict[str, Rule] = {
     "n_clusters": _POSITIVE_INT,
     "init": (
-        lambda v: (isinstance(v, str) and v in ("k-means++", "random")) or callable(v) or _is_array_like(v),
-        "a str among {'k-means++', 'random'}, a callable or an array-like",
+        lambda v: (
+            (isinstance(v, str) and v in ("k-means++", "k-means||", "random")) or callable(v) or _is_array_like(v)
+        ),
+        "a str among {'k-means++', 'k-means||', 'random'}, a callable or an array-like",
     ),
     "n_init": (
         lambda v: (isinstance(v, str) and v == "auto") or (_is_integer(v) and v >= 1),

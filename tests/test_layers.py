@@ -80,6 +80,7 @@ LAYER = {
     "lloyd": 14,
     "seeding": 14,
     "batches": 15,
+    "oversampling": 15,
     "validation": 15,
     "prepare": 16,
     "_base": 17,

@@ -204,6 +204,13 @@ def test_what_the_kernel_does_not_take_is_fitted_by_itself_in_its_turn(numba_bac
     assert_same_fits(fits_of(got), expected)
 
 
+def test_kmeans_parallel_is_left_to_single_fits(numba_backend, mixed):
+    X, k, weight = mixed
+    options = {"init": "k-means||", "max_iter": 3, "random_state": 1}
+    got = quiet_batch(X, k, sample_weight=weight, backend=numba_backend, **options)
+    assert_same_fits(fits_of(got), [own_fit(*one, **options) for one in zip(X, k, weight, strict=True)])
+
+
 def test_an_array_of_three_dimensions_holds_a_problem_in_each_entry(numba_backend):
     X = np.random.default_rng(0).normal(size=(5, 30, 4)).astype(np.float32)
     X.flags.writeable = False

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..exact import Float64Array, Int64Array
+from ..exact import FixedPoint, Float64Array, Int64Array
 from . import _numba_ragged, _threads
-from ._numba_ragged import CENTERS, COLUMNS, FOUND, LABELS, RUNS, SINGLE, STARTS, TRIALS, VALUES, WEIGHTS, D, K, N
+from ._numba_ragged import BITS, CENTERS, COLUMNS, FOUND, LABELS, RUNS, SINGLE, STARTS, TRIALS, VALUES, WEIGHTS, D, K, N
 from .base import Small, SmallFit
 
 PART_VALUES = 1 << 16
@@ -59,6 +59,8 @@ def _table(problems: Sequence[Small]) -> Int64Array:
     table[:, [N, D]] = [p.X.shape for p in problems]
     table[:, [K, RUNS, TRIALS]] = [(p.n_clusters, p.n_init, p.n_trials) for p in problems]
     table[:, SINGLE] = [p.X.dtype == np.float32 for p in problems]
+    sizes, place = np.unique(table[:, N], return_inverse=True)
+    table[:, BITS] = np.array([FixedPoint.for_peaks(0.0, n).bits for n in sizes.tolist()])[place]
     table[:, VALUES] = _begins(table[:, N] * table[:, D])
     table[:, WEIGHTS] = np.where(weighted, _begins(np.where(weighted, table[:, N], 0)), -1)
     table[:, STARTS] = _begins(np.array([p.starts.size for p in problems]))

@@ -20,10 +20,10 @@ from ._numba_compiler import compiled
 TILE = 256
 """Rows whose distances are added up side by side: 2 KB."""
 
-N, D, K, SINGLE, VALUES, WEIGHTS, RUNS, TRIALS, STARTS, LABELS, CENTERS, COLUMNS = range(12)
-"""Columns of the table of problems: sizes; whether the data is of float32; where rows and weights (-1: none) begin; how
-many starts; trials a step of k-means++ (0: the starts are given); where its draws or the starts begin; where labels and
-centers go."""
+N, D, K, SINGLE, BITS, VALUES, WEIGHTS, RUNS, TRIALS, STARTS, LABELS, CENTERS, COLUMNS = range(13)
+"""Columns of the table of problems: sizes; whether the data is of float32; `FixedPoint.bits`; where rows and weights
+(-1: none) begin; how many starts; trials a step of k-means++ (0: the starts are given); where its draws or the starts
+begin; where labels and centers go."""
 
 INERTIA, ITERATIONS, USED, FOUND = range(4)
 """Columns of what is found of a problem beside labels and centers; USED: clusters that have a row."""
@@ -398,10 +398,7 @@ def _fit(values, weights, starts, problems, tol, max_iter, labels, centers, foun
     """Fit each of the problems in the table; fills labels, centers and found."""
     for p in range(problems.shape[0]):
         line = problems[p]
-        n, d, k, single, n_trials = line[N], line[D], line[K], line[SINGLE] != 0, line[TRIALS]
-        bits = np.int64(62)
-        while n >> (62 - bits) > 0:
-            bits -= 1
+        n, d, k, single, bits, n_trials = line[N], line[D], line[K], line[SINGLE] != 0, line[BITS], line[TRIALS]
         X = values[line[VALUES] : line[VALUES] + n * d].reshape((n, d))
         weight = weights[line[WEIGHTS] : line[WEIGHTS] + n] if line[WEIGHTS] >= 0 else weights[:0]
         scale, unscale = memory.scale[0, : d + 2], memory.scale[1, : d + 2]
