@@ -25,11 +25,11 @@ MOST_ROUNDS = 20
 OVERSAMPLING = 2
 """Candidates that a round draws, for each cluster: as in [1]_, where 5 rounds of 2 are as good as k-means++."""
 
+PART_ROWS = 1 << 16
+"""Rows whose potentials are kept at a time."""
 
 WORDS = 4
 """Of a step of Philox."""
-PART_ROWS = 1 << 16
-"""Rows whose potentials are kept at a time."""
 
 
 class _Nearest:
