@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from . import seeding
+from . import _callbacks, seeding
 from ._base import CentersEstimator, start_centers
 from .arrays import caller, like, namespace
 from .backends import Work, get_backend
 from .backends.base import Backend
+from .exact import Float64Array
 from .history import History
 from .lloyd import Iteration, Result, fit_lloyd
 from .prepare import Prepared, mean_variance, prepare
@@ -220,9 +222,28 @@ class KMeans(CentersEstimator):
         """
         check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
         with caller(X), _watcher(self.verbose) as tell:
-            return self._fit(X, sample_weight, tell)
+            fitted: KMeans = _callbacks.fit_with(self, y, functools.partial(self._fit, X, sample_weight, tell))
+            return fitted
 
-    def _fit(self, given: Any, sample_weight: Any, tell: Any) -> KMeans:
+    def set_callbacks(self, *callbacks: Any) -> KMeans:
+        """Set scikit-learn's callbacks for the next fits (needs scikit-learn 1.9): a progress bar, say, or a monitor.
+
+        They are told of each start ("start") and each iteration of it ("iteration"), with the model as it then is, and
+        may end a run or the fit. Iterations are then made one by one, which takes longer; the bits are the same.
+
+        Parameters
+        ----------
+        *callbacks : instances of scikit-learn's FitCallback
+            Instead of those that were set before.
+
+        Returns
+        -------
+        self : KMeans
+        """
+        _callbacks.set_callbacks(self, callbacks)
+        return self
+
+    def _fit(self, given: Any, sample_weight: Any, tell: Any, tasks: _callbacks.Tasks | None) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -239,7 +260,15 @@ class KMeans(CentersEstimator):
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
         best: Result | None = None
         prints = self.verbose == 1
+
+        def attributes(centers: Float64Array) -> dict[str, Any]:
+            return {"cluster_centers_": like(data.unscaled(centers, X.dtype), given), "_scale_exponent": data.scale}
+
+        if tasks is not None:
+            tasks.begin(n_init, given, weights)
         for run in range(1, n_init + 1):
+            if tasks is not None:
+                tasks.begin_start(self.max_iter)
             centers = start_centers(backend, data, X, init, self.n_clusters, rng)
             if prints:
                 print("Initialization complete")
@@ -251,7 +280,10 @@ class KMeans(CentersEstimator):
                 threshold=threshold,
                 max_iter=self.max_iter,
                 with_inertia=prints,
-                on_iteration=functools.partial(_report, data, prints, tell, f"start {run} of {n_init}"),
+                one_by_one=tasks is not None,
+                on_iteration=functools.partial(
+                    _report, data, prints, tell, f"start {run} of {n_init}", tasks, attributes
+                ),
             )
             if prints:
                 _print_end(data, result, threshold)
@@ -259,6 +291,8 @@ class KMeans(CentersEstimator):
                 result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
             ):
                 best = result
+            if tasks is not None and tasks.end_start(functools.partial(attributes, result.centers)):
+                break
         assert best is not None
         best = _as_stored(backend, data, best, X.dtype)
         n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
@@ -278,6 +312,8 @@ class KMeans(CentersEstimator):
         self.history_ = History(_in_user_units(data, record) for record in best.history)
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
+        if tasks is not None:
+            tasks.end()
         return self
 
 
@@ -449,13 +485,24 @@ def _watcher(verbose: int) -> Any:
     return progress("fitting")
 
 
-def _report(data: Prepared, prints: bool, tell: Any, run: str, i: int, record: Iteration) -> None:
+def _report(
+    data: Prepared,
+    prints: bool,
+    tell: Any,
+    run: str,
+    tasks: _callbacks.Tasks | None,
+    attributes: Callable[[Float64Array], dict[str, Any]],
+    i: int,
+    record: Iteration,
+    centers: Callable[[], Float64Array],
+) -> bool:
     record = _in_user_units(data, record)
     _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
     if prints:
         print(f"Iteration {i}, inertia {record.inertia}.")
     if tell is not None:
         tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
+    return tasks is not None and tasks.iteration(lambda: attributes(centers()))
 
 
 def _print_end(data: Prepared, result: Result, threshold: float) -> None:

@@ -5,6 +5,7 @@ Rules are scikit-learn's, where they were open they are closed: see `fit_lloyd`.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -69,7 +70,8 @@ def fit_lloyd(
     threshold: float,
     max_iter: int,
     with_inertia: bool = False,
-    on_iteration: Callable[[int, Iteration], None] | None = None,
+    one_by_one: bool = False,
+    on_iteration: Callable[[int, Iteration, Callable[[], Float64Array]], bool] | None = None,
 ) -> Result:
     """Lloyd's algorithm from given centers.
 
@@ -92,12 +94,16 @@ def fit_lloyd(
         A device may have started more iterations than it has told of; they do nothing once the loop stops.
     with_inertia : bool
         Compute the inertia of every iteration for the history (one more pass each).
+    one_by_one : bool
+        Start no iteration before the one before it has been told of, so that `on_iteration` may see its centers.
     on_iteration : callable, optional
-        Called with the number and the record of each iteration.
+        Called with the number and the record of each iteration, and a function that gives the new centers. True ends
+        the loop, if iterations are made one by one.
     """
     for rows in blocks:
         backend.forget(rows)
-    lag = 0 if with_inertia else backend.lag(blocks)
+    one_by_one = one_by_one or with_inertia
+    lag = 0 if one_by_one else backend.lag(blocks)
     now = backend.load(centers, blocks)
     started: deque[Started] = deque()
     inertia = None
@@ -106,7 +112,7 @@ def fit_lloyd(
     began = time.perf_counter()
     while True:
         while len(started) <= lag * batch and (left := max_iter - len(history) - len(started)):
-            begun = backend.iterate(blocks, now, encoding, threshold, 1 if with_inertia else left)
+            begun = backend.iterate(blocks, now, encoding, threshold, 1 if one_by_one else left)
             if with_inertia:
                 inertia = backend.total_inertia(blocks, now)
             started += begun
@@ -120,9 +126,10 @@ def fit_lloyd(
         seconds = (time.perf_counter() - began) / (1 + len(started) if lag == 0 else 1)
         began += seconds
         history.append(Iteration(outcome.shift_sq, outcome.n_moved, outcome.n_rechecked, seconds, inertia))
-        if on_iteration is not None:
-            on_iteration(len(history) - 1, history[-1])
-        if outcome.state != State.GO_ON or len(history) == max_iter:
+        stop = on_iteration is not None and on_iteration(
+            len(history) - 1, history[-1], functools.partial(backend.unload, now)
+        )
+        if outcome.state != State.GO_ON or len(history) == max_iter or (stop and one_by_one):
             break
         if started:
             now = started[-1].after
