@@ -56,12 +56,14 @@ MODULES = {
     "gpukmeans.plot": "Displays, in scikit-learn's convention.",
     "gpukmeans.datasets": "Generated data.",
     "gpukmeans.choosing": "What ``choose_k`` returns.",
+    "gpukmeans.ragged": "What ``kmeans_batch`` returns.",
     "gpukmeans.lloyd": "What stands in ``history_``.",
     "gpukmeans.model_file": "Models as files that are safe to load.",
     "gpukmeans.exact": "The arithmetic that gives every backend the same bits.",
 }
 ONLY = {
     "gpukmeans.choosing": ["KChoice"],
+    "gpukmeans.ragged": ["BatchResult"],
     "gpukmeans.lloyd": ["Iteration"],
     "gpukmeans.model_file": ["save", "load", "inspect"],
 }

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from . import seeding
+from . import oversampling, seeding
 from .arrays import caller, is_cupy, is_torch, like, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
@@ -39,7 +39,7 @@ class CentersEstimator(
     _scale_exponent: int
 
     def _n_runs(self, init: Any, auto: int) -> int:
-        """Starts to try; `auto` is what n_init='auto' means for one that is neither k-means++ nor an array."""
+        """Starts to try; `auto` is what n_init='auto' means for random rows and for a callable."""
         if isinstance(init, np.ndarray):
             if self.n_init != "auto" and self.n_init != 1:
                 warnings.warn(
@@ -50,7 +50,7 @@ class CentersEstimator(
                 )
             return 1
         if self.n_init == "auto":
-            return 1 if isinstance(init, str) and init == "k-means++" else auto
+            return 1 if isinstance(init, str) and init in ("k-means++", "k-means||") else auto
         return int(self.n_init)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -193,6 +193,8 @@ def start_centers(
     if isinstance(init, str):
         if init == "k-means++":
             centers, _ = seeding.kmeans_plusplus(backend, data.blocks, n_clusters, rng, data.encoding)
+        elif init == "k-means||":
+            centers, _ = oversampling.kmeans_parallel(backend, data.blocks, n_clusters, rng, data.encoding)
         else:
             centers, _ = seeding.random_rows(data.blocks, n_clusters, rng, data.encoding)
         return np.ascontiguousarray(centers, dtype=np.float64)
