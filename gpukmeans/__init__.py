@@ -34,11 +34,13 @@ __all__ = [
     "MiniBatchKMeans",
     "ModelFileError",
     "OutOfMemoryError",
+    "Source",
     "available_backends",
     "choose_k",
     "k_means",
     "kmeans_plusplus",
     "lloyd_steps",
+    "open_source",
     "pairwise_distances_argmin",
     "pairwise_distances_argmin_min",
 ]
@@ -55,17 +57,19 @@ _HOME = {
     "MiniBatchKMeans": "minibatch",
     "ModelFileError": "errors",
     "OutOfMemoryError": "errors",
+    "Source": "sources",
     "available_backends": "backends",
     "choose_k": "choosing",
     "k_means": "kmeans",
     "kmeans_plusplus": "kmeans",
     "lloyd_steps": "steps",
+    "open_source": "sources",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
     "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
-    "model_file", "pictures", "plot", "verify",
+    "model_file", "pictures", "plot", "sources", "verify",
 }  # fmt: skip
 
 

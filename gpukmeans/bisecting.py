@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from . import exact
 from ._base import CentersEstimator
@@ -263,28 +262,31 @@ class BisectingKMeans(CentersEstimator):
             return float(np.ldexp(backend.total_inertia(blocks, centers), -2 * scale))
 
     # ---- use
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, *, out: Any = None) -> Any:
         """Leaf of each row: down the tree, at each bisection to the nearer of its two centers.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
+        out : path, default=None
+            With a source: a file to write the labels to as they come (.npy, .csv, .txt), whole or not at all.
 
         Returns
         -------
         labels : array of int32, shape (n_samples,)
-            In the kind of X. For the rows of the fit they are `labels_`.
+            In the kind of X; with `out` a map of that file, or None if it is a text. For the rows of the fit they are
+            `labels_`.
         """
-        with caller(X):
-            check_is_fitted(self)
-            rows = check_data(X, estimator=self, reset=False)
-            backend = get_backend(self.backend, self.precision, Work.of(rows, 1, n_passes=1))
-            rows = backend.accept(rows)
-            check_finite(backend, backend.blocks(rows), rows, "X", getattr(self, "feature_names_in_", None))
-            rows = rows if is_cupy(rows) else to_host(rows)
-            labels = np.empty(rows.shape[0], dtype=np.int32)
-            _descend(self._tree, rows, labels, np.arange(rows.shape[0]))
-            return like(labels, X)
+        return super().predict(X, out=out)
+
+    def _labels_of(self, X: Any, origin: Any) -> Any:
+        backend = get_backend(self.backend, self.precision, Work.of(X, 1, n_passes=1))
+        X = backend.accept(X)
+        check_finite(backend, backend.blocks(X), origin, "X", getattr(self, "feature_names_in_", None))
+        X = X if is_cupy(X) else to_host(X)
+        labels = np.empty(X.shape[0], dtype=np.int32)
+        _descend(self._tree, X, labels, np.arange(X.shape[0]))
+        return labels
 
 
 def _rows(X: Any, rows: Any) -> Any:

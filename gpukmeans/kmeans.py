@@ -21,6 +21,7 @@ from .backends.base import Backend
 from .history import History
 from .lloyd import Iteration, Result, fit_lloyd
 from .prepare import Prepared, mean_variance, prepare
+from .streaming import streamed
 from .validation import (
     check_data,
     check_enough_samples,
@@ -130,6 +131,8 @@ class KMeans(CentersEstimator):
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
+    Of a source two blocks of at most 64 MB are held, and beside them what a fit holds beside X, without bounds;
+    `labels_` takes 4 bytes a row more for a moment.
 
     On a card: what lies there is used in place. Other data is copied to it once, through 128 MB of page-locked memory,
     if it fits; else it is streamed through the card in every iteration, to the same bits. Beside the data a fit holds
@@ -194,9 +197,10 @@ class KMeans(CentersEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
             float32 and float64 are used as they are, float16 becomes float32, everything else float64. A device array
             is a CuPy array, a torch tensor, or anything with ``__cuda_array_interface__`` or DLPack on a CUDA device.
+            A source (see :func:`open_source`) is read block by block in every pass.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             At least 0, not all 0. A row of weight 2 counts as two rows. None: every row counts 1.
@@ -216,8 +220,8 @@ class KMeans(CentersEstimator):
             If a card cannot hold what is needed even with the rows streamed through it.
         """
         check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
-        with caller(X), _watcher(self.verbose) as tell:
-            return self._fit(X, sample_weight, tell)
+        with caller(X), _watcher(self.verbose) as tell, streamed(X) as rows:
+            return self._fit(rows, sample_weight, tell)
 
     def _fit(self, given: Any, sample_weight: Any, tell: Any) -> KMeans:
         X = check_data(given, estimator=self, reset=True)

@@ -91,8 +91,14 @@ LAYER = {
     "history": 15,
     "_terminal": 16,
     "steps": 19,
-    "_tables": 17,
-    "data_files": 18,
+    "_tables": 1,
+    "_writing": 1,
+    "data_files": 2,
+    "_reading": 3,
+    "_stores": 4,
+    "sources": 5,
+    "_reader": 4,
+    "streaming": 6,
     "datasets": 18,
     "model_file": 19,
     "_arguments": 19,
@@ -163,6 +169,7 @@ LIBRARIES = {
     "datasets": {"sklearn"},
     "model_file": {"sklearn"},
     "_tables": {"pyarrow"},
+    "_stores": {"h5py", "zarr"},
     "_terminal": {"rich"},
     "demo": {"sklearn"},
     "pictures": {"PIL"},
@@ -371,7 +378,8 @@ def test_public_names_are_documented(name):
     assert doc.splitlines()[0].endswith((".", ":")), "the first line is no sentence"
     if inspect.isclass(value) and issubclass(value, Exception):
         return
-    parameters = [p for p in inspect.signature(value).parameters if p not in ("self", "params")]
+    signature = {} if getattr(value, "_is_protocol", False) else inspect.signature(value).parameters
+    parameters = [p for p in signature if p not in ("self", "params")]
     if parameters:
         text = section(doc, "Parameters")
         assert text, "no section Parameters"
