@@ -53,6 +53,7 @@ MODULES = {
     "gpukmeans.plot": "Displays, in scikit-learn's convention.",
     "gpukmeans.datasets": "Generated data.",
     "gpukmeans.choosing": "What ``choose_k`` returns.",
+    "gpukmeans.memory": "What ``KMeans.plan`` returns.",
     "gpukmeans.lloyd": "What stands in ``history_``.",
     "gpukmeans.model_file": "Models as files that are safe to load.",
     "gpukmeans.exact": "The arithmetic that gives every backend the same bits.",
@@ -60,6 +61,7 @@ MODULES = {
 ONLY = {
     "gpukmeans.choosing": ["KChoice"],
     "gpukmeans.lloyd": ["Iteration"],
+    "gpukmeans.memory": ["Plan"],
     "gpukmeans.model_file": ["save", "load", "inspect"],
 }
 

@@ -17,6 +17,7 @@ from .arrays import caller, is_cupy, is_torch, like, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .exact import Float64Array, FloatArray
+from .planning import limit_blocks
 from .prepare import Prepared, blocks_of, check_finite
 from .streaming import Streamed, streamed
 from .validation import (
@@ -107,6 +108,7 @@ class CentersEstimator(
         with caller(X), streamed(X) as rows:
             rows = self._accepted(rows)
             if isinstance(rows, Streamed):
+                self._limit(rows, 0 if out is not None else 4)
                 return self._predict_streamed(rows, out)
             if out is not None:
                 raise TypeError("out= is for a source: write labels of an array by gpukmeans.data_files.write_labels.")
@@ -147,10 +149,19 @@ class CentersEstimator(
             At most 0.
         """
         with caller(X), streamed(X) as rows:
+            if isinstance(rows, Streamed):
+                self._limit(rows, 12)
             backend, blocks, centers = self._assigned(rows, sample_weight)
             inertia = backend.total_inertia(blocks, centers)
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
+
+    def _limit(self, X: Streamed, per_row: int) -> None:
+        """Blocks that keep to `max_memory`, where a model has it or the environment says so."""
+        self._accepted(X)
+        n_clusters = self.cluster_centers_.shape[0]
+        backend = get_backend(self.backend, self.precision, Work.of(X, n_clusters, n_passes=1))
+        limit_blocks(X, getattr(self, "max_memory", None), n_clusters, backend, per_row)
 
     def _predict_streamed(self, X: Streamed, out: Any) -> Any:
         """Block by block: nothing is kept of the rows but their labels, and these not if they go to a file."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .data_files import npy_layout
 from .errors import DataFileError
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 """Bytes that are read at a time where they are converted on the way."""
 
 Stamp = tuple[tuple[str, int, int], ...]

@@ -20,8 +20,10 @@ from .backends import Work, get_backend
 from .backends.base import Backend
 from .history import History
 from .lloyd import Iteration, Result, fit_lloyd
+from .memory import Plan, cap_of
+from .planning import as_planned, chosen_backend, plan_of
 from .prepare import Prepared, mean_variance, prepare
-from .streaming import streamed
+from .streaming import Streamed, streamed
 from .validation import (
     check_data,
     check_enough_samples,
@@ -33,10 +35,6 @@ from .validation import (
 )
 
 _log = logging.getLogger("gpukmeans")
-
-TYPICAL_ITERATIONS = 20
-"""What a fit is taken to need where a backend is chosen by the size of the work."""
-
 
 class KMeans(CentersEstimator):
     """K-means clustering, exact: the same bits on every backend.
@@ -85,6 +83,11 @@ class KMeans(CentersEstimator):
         (``gpukmeans.exact.tensor_bound`` gives half of that bound with all its terms). They need the backend 'cupy', a
         card of compute capability 8.0 or later and at most 128 (tf32) or 256 (bf16) features; elsewhere they are
         'float32', which is more exact.
+    max_memory : str or int, default=None
+        Most memory that a fit may take, like '500MB', '2GiB' or a number of bytes: of the host, beside an array that is
+        passed, and beside Python, the libraries and compiled kernels; and of a card. Rows are then streamed in blocks
+        that suit it, also those of an array or a memory map; a fit that would need more is refused before it starts.
+        None: the environment variable GPUKMEANS_MAX_MEMORY, else no limit. It changes no bits. See :meth:`plan`.
 
     Attributes
     ----------
@@ -178,6 +181,7 @@ class KMeans(CentersEstimator):
         algorithm: str = "lloyd",
         backend: str = "auto",
         precision: str = "exact",
+        max_memory: str | int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -190,6 +194,7 @@ class KMeans(CentersEstimator):
         self.algorithm = algorithm
         self.backend = backend
         self.precision = precision
+        self.max_memory = max_memory
 
     # ---- fit
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
@@ -219,9 +224,42 @@ class KMeans(CentersEstimator):
         OutOfMemoryError
             If a card cannot hold what is needed even with the rows streamed through it.
         """
-        check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
-        with caller(X), _watcher(self.verbose) as tell, streamed(X) as rows:
+        self._check_parameters()
+        capped = cap_of(self.max_memory) is not None
+        with caller(X), _watcher(self.verbose) as tell, streamed(X, capped=capped) as rows:
             return self._fit(rows, sample_weight, tell)
+
+    def plan(self, X: Any, sample_weight: Any = None) -> Plan:
+        """Say what a fit would do, and refuse what `max_memory` does not allow; no row is read.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        plan : gpukmeans.memory.Plan
+            Backend, blocks, passes over the rows and bytes, with the reasons; prints as lines of text.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gpukmeans import KMeans
+        >>> plan = KMeans(100, backend="numpy", max_memory="30MB").plan(np.zeros((1_000_000, 3), np.float32))
+        >>> plan.mode, plan.start_passes, plan.host_bytes <= 30_000_000
+        ('in memory', 198, True)
+        """
+        self._check_parameters()
+        with caller(X), streamed(X, capped=cap_of(self.max_memory) is not None) as rows:
+            data = check_data(rows)
+            check_enough_samples(data.shape[0], self.n_clusters)
+            n_init = self._n_runs(self.init, auto=10)
+            backend = chosen_backend(self, data, n_init)
+            return plan_of(self, data, self.init, n_init, sample_weight is not None, backend)
+
+    def _check_parameters(self) -> None:
+        check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
 
     def _fit(self, given: Any, sample_weight: Any, tell: Any) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
@@ -232,8 +270,9 @@ class KMeans(CentersEstimator):
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, X, self.n_clusters)
         n_init = self._n_runs(init, auto=10)
-        work = Work.of(X, self.n_clusters, n_passes=n_init * min(self.max_iter, TYPICAL_ITERATIONS))
-        backend = get_backend(self.backend, self.precision, work)
+        backend = chosen_backend(self, X, n_init)
+        if isinstance(X, Streamed) or cap_of(self.max_memory) is not None:
+            X = as_planned(X, plan_of(self, X, init, n_init, weights is not None, backend))
         X = backend.accept(X)
 
         data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
@@ -298,6 +337,7 @@ def k_means(
     return_n_iter: bool = False,
     backend: str = "auto",
     precision: str = "exact",
+    max_memory: str | int | None = None,
 ) -> tuple[Any, ...]:
     """K-means clustering as a function; see :class:`KMeans` for the parameters.
 
@@ -306,7 +346,7 @@ def k_means(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
-    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, backend, precision
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, backend, precision, max_memory
         As in :class:`KMeans`.
     return_n_iter : bool, default=False
         Also return the number of iterations.
@@ -340,6 +380,7 @@ def k_means(
         algorithm=algorithm,
         backend=backend,
         precision=precision,
+        max_memory=max_memory,
     ).fit(X, sample_weight=sample_weight)
     result = (model.cluster_centers_, model.labels_, model.inertia_)
     return (*result, model.n_iter_) if return_n_iter else result

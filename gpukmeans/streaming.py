@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._reader import Reader, name_of
-from ._reading import check_dtype, check_shape
+from ._reading import ArraySource, check_dtype, check_shape, mapped
 from .exact import FloatArray
 from .sources import as_source
 
@@ -24,9 +24,14 @@ BLOCK_BYTES = 64 << 20
 
 
 @contextmanager
-def streamed(X: Any) -> Iterator[Any]:
-    """A source as `Streamed` rows, which are closed at the end; anything else as it is."""
+def streamed(X: Any, *, capped: bool = False) -> Iterator[Any]:
+    """A source as `Streamed` rows, which are closed at the end; anything else as it is.
+
+    `capped`: so are arrays of the host, since the memory may not do for a copy of them.
+    """
     source = as_source(X)
+    if capped and type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and X.size and X.dtype.kind in "fiub":
+        source = mapped(X) if isinstance(X, np.memmap) else ArraySource(X)
     rows = X if source is None else Streamed(source)
     try:
         yield rows
@@ -58,6 +63,9 @@ class Streamed:
         self.keeps_sums = False  # of each block between two iterations
         self.may_reside = True  # on a card, if it has room
         self._reader = Reader(source, self.shape, self.dtype)
+        array = getattr(source, "array", None)
+        is_ready = type(array) is np.ndarray and array.dtype == self.dtype and array.flags.c_contiguous
+        self.held: FloatArray | None = array if is_ready else None
         self._current: tuple[tuple[int, int], FloatArray] | None = None
         self._ahead: tuple[tuple[int, int], Future[FloatArray]] | None = None
         self._free: list[FloatArray] = []  # buffers that hold nothing that is wanted
@@ -131,6 +139,14 @@ class Streamed:
         wanted = np.asarray(indices, dtype=np.intp)
         where = (int(wanted.min()), int(wanted.max()) + 1) if len(wanted) else (0, 0)
         return self._reader.result(self._reader.begin(self._reader.take, wanted, self.exponent), *where)
+
+    def whole(self) -> FloatArray:
+        """All rows in memory: the array that they are, or a new one."""
+        if self.held is not None:
+            return self.held
+        rows = self.load(0, self.shape[0])
+        self._current = None
+        return rows
 
     def release(self) -> None:
         """Give up what is held of the rows."""

@@ -18,6 +18,7 @@ from sklearn.utils.validation import validate_data
 from .arrays import on_card, on_device, to_host, with_layout
 from .backends import backend_names
 from .exact import Float64Array, FloatArray
+from .memory import parse_bytes
 from .seeding import RandomState
 from .sources import is_source
 from .streaming import Streamed
@@ -127,6 +128,10 @@ _RULES: dict[str, Rule] = {
         "an int in the range [0, 4294967295], a numpy.random.RandomState, a numpy.random.Generator or None",
     ),
     "copy_x": _BOOL,
+    "max_memory": (
+        lambda v: v is None or parse_bytes(v) is not None,
+        "None, an int in the range [1, inf) (bytes) or a str like '500MB' or '2GiB'",
+    ),
     "batch_size": _POSITIVE_INT,
     "compute_labels": _BOOL,
     "max_no_improvement": (
