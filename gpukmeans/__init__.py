@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailableError",
     "BisectingKMeans",
+    "CheckpointError",
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
@@ -49,6 +50,7 @@ __all__ = [
 _HOME = {
     "BackendUnavailableError": "errors",
     "BisectingKMeans": "bisecting",
+    "CheckpointError": "errors",
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",

@@ -114,12 +114,22 @@ def fit(
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")] = None,
     max_memory: MaxMemory = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep there where the fit is, so that it can be gone on with.")
+    ] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from a checkpoint of this fit.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="End in this time, with the model as it is then.")] = None,
 ) -> None:
-    """Cluster the rows of DATA and write a model file."""
+    """Cluster the rows of DATA and write a model file. Ctrl-C leaves the last checkpoint."""
     from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
 
     check_data(data, max_memory)
     check_output("-o", output)
+    if checkpoint is not None:
+        check_output("--checkpoint", checkpoint)
+    if resume is not None:
+        check("--resume", os.stat, resume)
     if labels is not None:
         check("--labels", check_labels_path, labels)
         check_output("--labels", labels)
@@ -146,7 +156,12 @@ def fit(
     if n_clusters > X.shape[0]:
         raise typer.BadParameter(f"{data} has {X.shape[0]} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
-    model.set_params(verbose=2).fit(X, sample_weight=sample_weight).set_params(verbose=0)
+    model.set_params(verbose=2)
+    model.fit(
+        X, sample_weight=sample_weight, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, resume=resume,
+        max_seconds=max_seconds,
+    )  # fmt: skip
+    model.set_params(verbose=0)
     seconds = time.perf_counter() - begin
     with phase("writing"):
         if labels is not None:

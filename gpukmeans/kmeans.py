@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
+import os
 import warnings
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from . import seeding
 from ._base import CentersEstimator, start_centers
-from .arrays import caller, like, namespace
+from .arrays import caller, like
 from .backends import Work, get_backend
-from .backends.base import Backend
+from .checkpoint import Watch, identity, read, set_rng_state
 from .history import History
-from .lloyd import Iteration, Result, fit_lloyd
 from .memory import Plan, cap_of
 from .planning import as_planned, chosen_backend, plan_of
-from .prepare import Prepared, mean_variance, prepare
+from .prepare import mean_variance, prepare
+from .runs import Runs, in_user_units
 from .streaming import Streamed, streamed
 from .validation import (
     check_data,
@@ -34,7 +33,6 @@ from .validation import (
     parameter_names,
 )
 
-_log = logging.getLogger("gpukmeans")
 
 class KMeans(CentersEstimator):
     """K-means clustering, exact: the same bits on every backend.
@@ -197,7 +195,17 @@ class KMeans(CentersEstimator):
         self.max_memory = max_memory
 
     # ---- fit
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        checkpoint: Any = None,
+        checkpoint_seconds: float = 60.0,
+        resume: Any = None,
+        max_seconds: float | None = None,
+    ) -> KMeans:
         """Compute the clusters.
 
         Parameters
@@ -209,6 +217,17 @@ class KMeans(CentersEstimator):
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             At least 0, not all 0. A row of weight 2 counts as two rows. None: every row counts 1.
+        checkpoint : path, default=None
+            A file that says where the fit is, renewed every `checkpoint_seconds` between two iterations. It is whole at
+            any moment, and stays when the fit is done.
+        checkpoint_seconds : float, default=60.0
+            0: after every iteration.
+        resume : path, default=None
+            A checkpoint to go on from, to the bits of the unbroken fit, on any backend. It must be of the same data,
+            weights, parameters and version.
+        max_seconds : float, default=None
+            End in this time, as well as can be foreseen from the iterations before: with a valid model and a
+            ConvergenceWarning. The start and one iteration are made in any case.
 
         Returns
         -------
@@ -219,15 +238,19 @@ class KMeans(CentersEstimator):
         ------
         ValueError
             For NaN or infinity in X (row and column are named), fewer rows than clusters, wrong weights or starts.
+        CheckpointError
+            If `resume` is no checkpoint, or one of another fit; the message says what differs.
         BackendUnavailableError
             If the `backend` named does not work here.
         OutOfMemoryError
             If a card cannot hold what is needed even with the rows streamed through it.
         """
         self._check_parameters()
+        check_parameters("fit", checkpoint_seconds=checkpoint_seconds, max_seconds=max_seconds)
+        watch = Watch(checkpoint, checkpoint_seconds, max_seconds)
         capped = cap_of(self.max_memory) is not None
         with caller(X), _watcher(self.verbose) as tell, streamed(X, capped=capped) as rows:
-            return self._fit(rows, sample_weight, tell)
+            return self._fit(rows, sample_weight, tell, watch, resume)
 
     def plan(self, X: Any, sample_weight: Any = None) -> Plan:
         """Say what a fit would do, and refuse what `max_memory` does not allow; no row is read.
@@ -254,14 +277,17 @@ class KMeans(CentersEstimator):
         with caller(X), streamed(X, capped=cap_of(self.max_memory) is not None) as rows:
             data = check_data(rows)
             check_enough_samples(data.shape[0], self.n_clusters)
-            n_init = self._n_runs(self.init, auto=10)
+            init = self.init
+            if not isinstance(init, str) and not callable(init):
+                init = check_init_centers(init, data, self.n_clusters)
+            n_init = self._n_runs(init, auto=10)
             backend = chosen_backend(self, data, n_init)
-            return plan_of(self, data, self.init, n_init, sample_weight is not None, backend)
+            return plan_of(self, data, init, n_init, sample_weight is not None, backend)
 
     def _check_parameters(self) -> None:
         check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
 
-    def _fit(self, given: Any, sample_weight: Any, tell: Any) -> KMeans:
+    def _fit(self, given: Any, sample_weight: Any, tell: Any, watch: Watch, resume: Any) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -277,30 +303,24 @@ class KMeans(CentersEstimator):
 
         data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
-        best: Result | None = None
+        fit, saved = {}, None
+        if watch.path is not None or resume is not None:
+            fit = identity(self.get_params(deep=False), init, n_init, data, X, backend)
+        if resume is not None:
+            saved = read(resume, fit)
+            rng = np.random.RandomState() if self.random_state is None else rng
+            set_rng_state(rng, saved.rng_state, resume)
+        start = functools.partial(start_centers, backend, data, X, init, self.n_clusters, rng)
         prints = self.verbose == 1
-        for run in range(1, n_init + 1):
-            centers = start_centers(backend, data, X, init, self.n_clusters, rng)
-            if prints:
-                print("Initialization complete")
-            result = fit_lloyd(
-                backend,
-                data.blocks,
-                centers,
-                data.encoding,
-                threshold=threshold,
-                max_iter=self.max_iter,
-                with_inertia=prints,
-                on_iteration=functools.partial(_report, data, prints, tell, f"start {run} of {n_init}"),
+        runs = Runs(backend, data, X.dtype, start, self.n_clusters, rng, n_init, threshold, self.max_iter, prints, fit)
+        best = runs.best(tell, watch, saved)
+        if watch.ended:
+            warnings.warn(
+                f"The fit ended after {best.n_iter} iterations, without convergence, to take no more than max_seconds="
+                f"{watch.max_seconds}.{'' if watch.path is None else f' Go on with resume={os.fspath(watch.path)!r}.'}",
+                ConvergenceWarning,
+                stacklevel=3,
             )
-            if prints:
-                _print_end(data, result, threshold)
-            if best is None or (
-                result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
-            ):
-                best = result
-        assert best is not None
-        best = _as_stored(backend, data, best, X.dtype)
         n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
         if n_found < self.n_clusters:
             warnings.warn(
@@ -315,7 +335,7 @@ class KMeans(CentersEstimator):
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.n_rechecked_ = best.n_rechecked
-        self.history_ = History(_in_user_units(data, record) for record in best.history)
+        self.history_ = History(in_user_units(data, record) for record in best.history)
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
         return self
@@ -446,42 +466,6 @@ def kmeans_plusplus(
         return like(seeding.take(device.blocks(X), indices), given), indices
 
 
-def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
-    """Make the result that of the centers as the model stores them.
-
-    Centers of data among the subnormal numbers lose bits when they are scaled back; the labels must be those that
-    `predict` finds without these bits.
-    """
-    if data.scale == 0:
-        return result
-    stored = data.scaled(data.unscaled(result.centers, dtype))
-    if np.array_equal(stored, result.centers):
-        return result
-    rechecked = sum(backend.assign(rows, stored) for rows in data.blocks)
-    return replace(
-        result,
-        labels=backend.labels(data.blocks),
-        centers=stored,
-        inertia=backend.total_inertia(data.blocks, stored),
-        n_rechecked=result.n_rechecked + rechecked,
-    )
-
-
-def _is_same_clustering(labels: Any, others: Any, n_clusters: int) -> bool:
-    """Whether `others` is `labels` up to a renaming of the clusters."""
-    xp = namespace(labels)
-    renamed = xp.full(n_clusters, -1, dtype=np.int32)
-    renamed[labels] = others
-    return bool(xp.array_equal(renamed[labels], others))
-
-
-def _in_user_units(data: Prepared, record: Iteration) -> Iteration:
-    if data.scale == 0 and data.weight_scale == 0:
-        return record
-    inertia = None if record.inertia is None else data.unscaled_sq(record.inertia, weighted=True)
-    return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
-
-
 def _watcher(verbose: int) -> Any:
     """For as long as a fit takes: what shows how far it is, or None."""
     if verbose < 2:
@@ -489,21 +473,3 @@ def _watcher(verbose: int) -> Any:
     from ._terminal import progress
 
     return progress("fitting")
-
-
-def _report(data: Prepared, prints: bool, tell: Any, run: str, i: int, record: Iteration) -> None:
-    record = _in_user_units(data, record)
-    _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
-    if prints:
-        print(f"Iteration {i}, inertia {record.inertia}.")
-    if tell is not None:
-        tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
-
-
-def _print_end(data: Prepared, result: Result, threshold: float) -> None:
-    last = result.n_iter - 1
-    if result.strict:
-        print(f"Converged at iteration {last}: strict convergence.")
-    elif result.converged:
-        shift, tolerance = data.unscaled_sq(result.history[-1].shift_sq), data.unscaled_sq(threshold)
-        print(f"Converged at iteration {last}: center shift {shift} within tolerance {tolerance}.")

@@ -36,7 +36,7 @@ def as_planned(X: Any, plan: Plan) -> Any:
         return X
     if plan.mode == "in memory":
         return X.whole()
-    X.block_rows, X.keeps_sums, X.may_reside = plan.block_rows, plan.keeps_sums, plan.resident
+    X.block_rows, X.keeps_block_sums, X.may_reside = plan.block_rows, plan.keeps_sums, plan.resident
     return X
 
 

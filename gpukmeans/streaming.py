@@ -60,7 +60,7 @@ class Streamed:
         self.dtype = np.dtype(np.float32 if given.kind == "f" and given.itemsize < 8 else np.float64)
         self.exponent = 0
         self.block_rows = max(1, min(self.shape[0], BLOCK_BYTES // (self.shape[1] * self.dtype.itemsize)))
-        self.keeps_sums = False  # of each block between two iterations
+        self.keeps_block_sums = False  # between two iterations
         self.may_reside = True  # on a card, if it has room
         self._reader = Reader(source, self.shape, self.dtype)
         array = getattr(source, "array", None)
@@ -174,7 +174,7 @@ class Block:
     @property
     def keeps_sums(self) -> bool:
         """Whether the sums of this block may be kept between two iterations."""
-        return self.owner.keeps_sums
+        return self.owner.keeps_block_sums
 
     def toarray(self, order: str = "C") -> FloatArray:
         """The rows, C-contiguous; valid until the block after the next one is read."""

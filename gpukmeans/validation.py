@@ -128,6 +128,8 @@ _RULES: dict[str, Rule] = {
         "an int in the range [0, 4294967295], a numpy.random.RandomState, a numpy.random.Generator or None",
     ),
     "copy_x": _BOOL,
+    "checkpoint_seconds": (lambda v: _is_real(v) and v >= 0, "a float in the range [0.0, inf]"),
+    "max_seconds": (lambda v: v is None or (_is_real(v) and v > 0), "a float in the range (0.0, inf] or None"),
     "max_memory": (
         lambda v: v is None or parse_bytes(v) is not None,
         "None, an int in the range [1, inf) (bytes) or a str like '500MB' or '2GiB'",

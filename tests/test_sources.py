@@ -173,7 +173,7 @@ def test_vector_files_of_integers_are_read(tmp_path, kind, dtype):
     assert_same_fit(result_of(fitted(source)), result_of(fitted(WHOLE.astype(dtype))))
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     recipe=problems.recipes(max_n=200),
     size=st.sampled_from([1, 7, 64, 150, 1000]),
@@ -215,6 +215,7 @@ def test_a_card_is_given_the_rows_of_a_source(monkeypatch, may_reside):
         n_read = len(sizes)
         assert_same_array(model.predict(Own(X)), expected.labels_)
     assert_same_fit(result_of(model), result_of(expected))
+    assert model.history_.column("n_moved") == expected.history_.column("n_moved")
     assert (n_read, max(sizes)) == (1, N) if may_reside else (n_read > 50, max(sizes)) == (True, 100)
 
 
