@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailableError",
     "BisectingKMeans",
+    "CheckpointError",
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
@@ -35,12 +36,14 @@ __all__ = [
     "MiniBatchKMeans",
     "ModelFileError",
     "OutOfMemoryError",
+    "Source",
     "available_backends",
     "choose_k",
     "k_means",
     "kmeans_batch",
     "kmeans_plusplus",
     "lloyd_steps",
+    "open_source",
     "pairwise_distances_argmin",
     "pairwise_distances_argmin_min",
 ]
@@ -49,6 +52,7 @@ __all__ = [
 _HOME = {
     "BackendUnavailableError": "errors",
     "BisectingKMeans": "bisecting",
+    "CheckpointError": "errors",
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
@@ -57,18 +61,20 @@ _HOME = {
     "MiniBatchKMeans": "minibatch",
     "ModelFileError": "errors",
     "OutOfMemoryError": "errors",
+    "Source": "sources",
     "available_backends": "backends",
     "choose_k": "choosing",
     "k_means": "kmeans",
     "kmeans_batch": "ragged",
     "kmeans_plusplus": "kmeans",
     "lloyd_steps": "steps",
+    "open_source": "sources",
     "pairwise_distances_argmin": "pairwise",
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
     "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
-    "model_file", "pictures", "plot", "verify",
+    "model_file", "pictures", "plot", "sources", "verify",
 }  # fmt: skip
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import oversampling, seeding
+from ._writing import labels_file
 from .arrays import caller, is_cupy, is_torch, like, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .exact import Float64Array, FloatArray
-from .prepare import Prepared, check_finite
+from .planning import limit_blocks
+from .prepare import Prepared, blocks_of, check_finite
+from .streaming import Streamed, streamed
 from .validation import (
     SuggestsParameters,
     check_data,
@@ -84,7 +88,7 @@ class CentersEstimator(
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     # ---- use
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, *, out: Any = None) -> Any:
         """Nearest center of each row, ties to the lowest index.
 
         The label of a row does not depend on the rows beside it: batches of any size give the same labels, and for
@@ -92,16 +96,23 @@ class CentersEstimator(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
+        out : path, default=None
+            With a source: a file to write the labels to as they come (.npy, .csv, .txt), whole or not at all.
 
         Returns
         -------
         labels : array of int32, shape (n_samples,)
-            In the kind of X.
+            In the kind of X; with `out` a map of that file, or None if it is a text.
         """
-        with caller(X):
-            backend, blocks, _ = self._assigned(X, None)
-            return like(backend.labels(blocks), X)
+        with caller(X), streamed(X) as rows:
+            rows = self._accepted(rows)
+            if isinstance(rows, Streamed):
+                self._limit(rows, 0 if out is not None else 4)
+                return self._predict_streamed(rows, out)
+            if out is not None:
+                raise TypeError("out= is for a source: write labels of an array by gpukmeans.data_files.write_labels.")
+            return like(self._labels_of(rows, rows), X)
 
     def transform(self, X: Any) -> Any:
         """Distances (not squared) of each row to each center.
@@ -128,7 +139,7 @@ class CentersEstimator(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, Source} of shape (n_samples, n_features)
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -137,25 +148,66 @@ class CentersEstimator(
         score : float
             At most 0.
         """
-        with caller(X):
-            backend, blocks, centers = self._assigned(X, sample_weight)
+        with caller(X), streamed(X) as rows:
+            if isinstance(rows, Streamed):
+                self._limit(rows, 12)
+            backend, blocks, centers = self._assigned(rows, sample_weight)
             inertia = backend.total_inertia(blocks, centers)
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
 
-    def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
-        """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
+    def _limit(self, X: Streamed, per_row: int) -> None:
+        """Blocks that keep to `max_memory`, where a model has it or the environment says so."""
+        self._accepted(X)
+        n_clusters = self.cluster_centers_.shape[0]
+        backend = get_backend(self.backend, self.precision, Work.of(X, n_clusters, n_passes=1))
+        limit_blocks(X, getattr(self, "max_memory", None), n_clusters, backend, per_row)
+
+    def _predict_streamed(self, X: Streamed, out: Any) -> Any:
+        """Block by block: nothing is kept of the rows but their labels, and these not if they go to a file."""
+        if out is None:
+            labels = np.empty(X.shape[0], dtype=np.int32)
+            for low, part in self._labels_by_block(X):
+                labels[low : low + len(part)] = part
+            return labels
+        with labels_file(out, X.shape[0]) as write:
+            for _, part in self._labels_by_block(X):
+                write(part)
+        return np.load(out, mmap_mode="r") if str(out).endswith(".npy") else None
+
+    def _labels_by_block(self, X: Streamed) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        for low in range(0, X.shape[0], X.block_rows):
+            yield low, to_host(self._labels_of(X.load(low, min(low + X.block_rows, X.shape[0])), X))
+
+    def _labels_of(self, X: Any, origin: Any) -> Any:
+        """Labels of checked rows, which are some of those of `origin`."""
+        backend, blocks, centers = self._loaded(X, None, origin)
+        for rows in blocks:
+            backend.assign(rows, centers)
+        return backend.labels(blocks)
+
+    def _accepted(self, X: Any) -> Any:
+        """Checked data for a fitted model."""
         if not hasattr(self, "cluster_centers_"):
             check_is_fitted(self)  # raises; it takes a tenth of the time that one row is given
         check_parameters(type(self).__name__, backend=self.backend, precision=self.precision)
-        X = check_data(X, estimator=self, reset=False)
-        weights = check_sample_weight(sample_weight, X.shape[0])
+        return check_data(X, estimator=self, reset=False)
+
+    def _checked(self, X: Any, sample_weight: Any = None) -> tuple[Backend, list[Rows], FloatArray]:
+        """Backend, blocks of scaled rows and scaled centers (float64) for a fitted model."""
+        X = self._accepted(X)
+        return self._loaded(X, check_sample_weight(sample_weight, X.shape[0]), X)
+
+    def _loaded(
+        self, X: Any, weights: Float64Array | None, origin: Any
+    ) -> tuple[Backend, list[Rows], FloatArray]:
+        """As `_checked`, for checked data; an error is about `origin`, whose rows they are."""
         backend = get_backend(self.backend, self.precision, Work.of(X, self.cluster_centers_.shape[0], n_passes=1))
         X = backend.accept(X)
-        blocks = backend.blocks(X, weights)
-        check_finite(backend, blocks, X, "X", getattr(self, "feature_names_in_", None))
+        blocks = blocks_of(backend, X, weights)
+        check_finite(backend, blocks, origin, "X", getattr(self, "feature_names_in_", None))
         if self._scale_exponent:
-            blocks = backend.blocks(backend.scaled(X, self._scale_exponent), weights)
+            blocks = blocks_of(backend, backend.scaled(X, self._scale_exponent), weights)
         centers = to_host(self.cluster_centers_)
         if self._scale_exponent:
             centers = np.ldexp(centers, self._scale_exponent)
@@ -199,5 +251,6 @@ def start_centers(
             centers, _ = seeding.random_rows(data.blocks, n_clusters, rng, data.encoding)
         return np.ascontiguousarray(centers, dtype=np.float64)
     if callable(init):
-        init = check_init_centers(init(X, n_clusters, random_state=rng), X, n_clusters)
+        given = getattr(X, "source", X)  # of streamed rows
+        init = check_init_centers(init(given, n_clusters, random_state=rng), X, n_clusters)
     return data.scaled(init)

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-Attributes = Callable[[], dict[str, Any]]
+from .exact import Float64Array
+
+Attributes = Callable[[Float64Array], dict[str, Any]]
 
 
 def set_callbacks(estimator: Any, callbacks: tuple[Any, ...]) -> None:
@@ -41,8 +43,9 @@ class Tasks:
     def __init__(self, estimator: Any, y: Any) -> None:
         self.estimator, self.y = estimator, y
 
-    def begin(self, n_starts: int, X: Any, sample_weight: Any) -> None:
-        """Begin the fit."""
+    def begin(self, n_starts: int, X: Any, sample_weight: Any, attributes: Attributes) -> None:
+        """Begin the fit; `attributes` gives those of a model with given centers."""
+        self.attributes = attributes
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.given = {"estimator": self.estimator, "X": X, "y": self.y, "metadata": metadata}
         init = _of_scikit_learn().CallbackSupportMixin._init_callback_context
@@ -54,14 +57,18 @@ class Tasks:
         self.start = self.fit.subcontext(task_name="start", max_subtasks=max_iter)
         self.start.call_on_fit_task_begin(**self.given)
 
-    def iteration(self, attributes: Attributes) -> bool:
-        """One iteration of the run is done; whether a callback wants no more. `attributes` make the model so far."""
+    def iteration(self, centers: Callable[[], Float64Array]) -> bool:
+        """One iteration of the run is done, which gave these centers; whether a callback wants no more."""
         task = self.start.subcontext(task_name="iteration").call_on_fit_task_begin(**self.given)
-        return bool(task.call_on_fit_task_end(**self.given, reconstruction_attributes=attributes))
+        return bool(
+            task.call_on_fit_task_end(**self.given, reconstruction_attributes=lambda: self.attributes(centers()))
+        )
 
-    def end_start(self, attributes: Attributes) -> bool:
+    def end_start(self, centers: Float64Array) -> bool:
         """The run is done; whether a callback wants no more of them."""
-        return bool(self.start.call_on_fit_task_end(**self.given, reconstruction_attributes=attributes))
+        return bool(
+            self.start.call_on_fit_task_end(**self.given, reconstruction_attributes=lambda: self.attributes(centers))
+        )
 
     def end(self) -> None:
         """The estimator is fitted."""

@@ -1,7 +1,10 @@
 """Tables as text (.csv) and as .parquet, read to one array of numbers."""
 
 import csv
+import difflib
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -9,9 +12,11 @@ import numpy as np
 
 from .errors import DataFileError
 
-__all__ = ["read_csv", "read_parquet"]
+__all__ = ["parquet_batches", "parquet_layout", "read_csv", "read_parquet"]
 
 _MAX_LINE = 1 << 24  # characters in the first line of a .csv: more than that is no table
+_BATCH_VALUES = 1 << 19  # of a batch of a .parquet file: some megabytes
+_BUFFER_BYTES = 1 << 16  # of each of its columns, which may be many
 
 
 def read_csv(file: Path) -> np.ndarray:
@@ -105,44 +110,95 @@ def _is_number(cell: str) -> bool:
 
 def read_parquet(file: Path) -> np.ndarray:
     """Read the columns of a .parquet file, batch by batch, so that the table is never held twice."""
+    names, dtype, n_rows = parquet_layout(file)
+    X = np.empty((sum(n_rows), len(names)), dtype)
+    start = 0
+    for batch in parquet_batches(file, names, dtype):
+        X[start : start + len(batch)] = batch
+        start += len(batch)
+    return X
+
+
+def parquet_layout(file: Path, columns: Sequence[str] | None = None) -> tuple[list[str], np.dtype[Any], list[int]]:
+    """Names of the columns (of those chosen), the one dtype that holds them, and the rows of each row group."""
+    with _parquet(file) as table:
+        schema, meta = table.schema_arrow, table.metadata
+        names = schema.names if columns is None else list(columns)
+        for name in names:
+            if name not in schema.names:
+                near = difflib.get_close_matches(name, schema.names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise DataFileError(f" has no column {name!r}; it has {', '.join(map(repr, schema.names))}.{hint}")
+        kinds = [schema.field(name).type for name in names] if columns is not None else schema.types
+        return names, _parquet_dtype(names, kinds), [meta.row_group(g).num_rows for g in range(meta.num_row_groups)]
+
+
+def parquet_batches(
+    file: Path, columns: Sequence[str], dtype: np.dtype[Any], groups: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Rows of a .parquet file (of some row groups), a few thousand at a time."""
+    size = max(1, _BATCH_VALUES // len(columns))
+    with _parquet(file) as table:
+        meta = table.metadata
+        ends = np.cumsum([0, *(meta.row_group(g).num_rows for g in range(meta.num_row_groups))])
+        for group in range(meta.num_row_groups) if groups is None else groups:
+            row = int(ends[group])
+            with _corrupt(f", row group {group}, is truncated or corrupt."):
+                # one thread, and pages as they come: else a row group is held as a whole
+                batches = table.iter_batches(size, row_groups=[group], columns=list(columns), use_threads=False)
+                for batch in batches:
+                    X = np.empty((batch.num_rows, len(columns)), dtype)
+                    for j, name in enumerate(columns):
+                        column = batch.column(j if batch.schema.names == list(columns) else name)
+                        if column.null_count:
+                            empty = row + column.is_null().index(True).as_py()
+                            raise DataFileError(
+                                f", row {empty}, column {name!r}: "
+                                "the cell is empty; fill in a number or leave the row out."
+                            )
+                        X[:, j] = column.to_numpy(zero_copy_only=False)
+                    row += len(X)
+                    yield X
+                if row != ends[group + 1]:
+                    raise ValueError(f"rows up to {row}, {ends[group + 1]} stated")
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[Any]:
+    """An open .parquet file; errors of this package are given the name of the file."""
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise DataFileError(
             f"{file} needs pyarrow to be read: pip install 'gpukmeans[parquet]' (or pip install pyarrow)."
         ) from None
     try:
-        with pq.ParquetFile(file) as table:
-            schema = table.schema_arrow
-            X = np.empty((table.metadata.num_rows, len(schema)), _parquet_dtype(schema))
-            start = 0
-            for batch in table.iter_batches():
-                for j, column in enumerate(batch.columns):
-                    if column.null_count:
-                        row = start + column.is_null().index(True).as_py()
-                        raise DataFileError(
-                            f", row {row}, column {schema.names[j]!r}: "
-                            "the cell is empty; fill in a number or leave the row out."
-                        )
-                    X[start : start + len(column), j] = column.to_numpy(zero_copy_only=False)
-                start += batch.num_rows
-            if start != len(X):
-                raise ValueError(f"{start} rows of {len(X)}")
-            return X
+        refused = _corrupt(" is not a .parquet file, or it is truncated or corrupt.")
+        with refused, pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES) as table:
+            yield table
     except DataFileError as error:
-        raise DataFileError(f"{file}{error}") from None
+        raise DataFileError(f"{file}{error}") from error.__cause__
+
+
+@contextmanager
+def _corrupt(message: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except DataFileError:
+        raise
     except (pa.ArrowException, ValueError, OSError, RuntimeError, OverflowError) as error:
-        raise DataFileError(f"{file} is not a .parquet file, or it is truncated or corrupt.") from error
+        raise DataFileError(message) from error
 
 
-def _parquet_dtype(schema: Any) -> np.dtype[Any]:
+def _parquet_dtype(names: Sequence[str], types: Sequence[Any]) -> np.dtype[Any]:
     """Give the one dtype that holds all columns; refuse a column that holds no numbers."""
     import pyarrow.types as kinds
 
-    if not schema.names:
+    if not names:
         raise DataFileError(" has no columns.")
-    for name, kind in zip(schema.names, schema.types, strict=True):
+    for name, kind in zip(names, types, strict=True):
         if name.startswith("__index_level_"):
             raise DataFileError(
                 f", column {name!r}: the index of a table and no data; leave it out "
@@ -150,4 +206,4 @@ def _parquet_dtype(schema: Any) -> np.dtype[Any]:
             )
         if not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)):
             raise DataFileError(f", column {name!r}: holds {kind}, and only numbers can be clustered.")
-    return np.result_type(*(kind.to_pandas_dtype() for kind in schema.types))
+    return np.result_type(*(kind.to_pandas_dtype() for kind in types))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from . import exact
 from ._base import CentersEstimator
@@ -237,26 +236,28 @@ class BisectingKMeans(CentersEstimator):
             return float(np.ldexp(backend.total_inertia(blocks, centers), -2 * scale))
 
     # ---- use
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, *, out: Any = None) -> Any:
         """Leaf of each row: down the tree, at each bisection to the nearer of its two centers.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
+        out : path, default=None
+            With a source: a file to write the labels to as they come (.npy, .csv, .txt), whole or not at all.
 
         Returns
         -------
         labels : array of int32, shape (n_samples,)
-            In the kind of X. For the rows of the fit they are `labels_`.
+            In the kind of X; with `out` a map of that file, or None if it is a text. For the rows of the fit they are
+            `labels_`.
         """
-        with caller(X):
-            check_is_fitted(self)
-            rows = check_data(X, estimator=self, reset=False)
-            backend = get_backend(self.backend, self.precision, Work.of(rows, 1, n_passes=1))
-            rows = backend.accept(rows)
-            check_finite(backend, backend.blocks(rows), rows, "X", getattr(self, "feature_names_in_", None))
-            rows = rows if is_cupy(rows) else to_host(rows)
-            return like(self._descend(rows), X)
+        return super().predict(X, out=out)
+
+    def _labels_of(self, X: Any, origin: Any) -> Any:
+        backend = get_backend(self.backend, self.precision, Work.of(X, 1, n_passes=1))
+        X = backend.accept(X)
+        check_finite(backend, backend.blocks(X), origin, "X", getattr(self, "feature_names_in_", None))
+        return self._descend(X if is_cupy(X) else to_host(X))
 
     def _descend(self, X: Any) -> NDArray[np.int32]:
         labels, tree = np.empty(X.shape[0], dtype=np.int32), self._tree

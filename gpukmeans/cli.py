@@ -1,4 +1,4 @@
-"""The command line: demo, fit, predict, info, choose-k, plot, compress, doctor, bench.
+"""The command line: demo, fit, predict, info, plan, choose-k, plot, compress, doctor, bench.
 
 Exit codes: 0, 1 for a failure, 2 for a bad call, 130 for Ctrl-C. An error is one line on stderr. Results go
 to stdout, as a table on a terminal and as ``key: value`` lines elsewhere; progress shows on a terminal only.
@@ -13,11 +13,13 @@ import warnings
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from ._arguments import MODEL_HELP, BadCall, check, check_output, message
 from ._choosing import choose_k
 from ._drawing import compress, plot
+from ._large import DATA_HELP, MaxMemory, check_data, load, plan
 from ._machine import bench, doctor
 from ._terminal import drop_stdout, phase, say, show, show_warning, write
 from .errors import GpuKMeansError
@@ -33,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_DATA_HELP = "Table of numbers: .npy, .npz (or FILE.npz:NAME), .csv, .parquet."
 _FITTED = {
     "iterations": "n_iter_",
     "batches": "n_steps_",
@@ -106,7 +107,7 @@ def _options(
 
 @app.command(epilog="Example: gpukmeans fit data.npy -k 8 -o model.npz --labels labels.csv --seed 0")
 def fit(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Number of clusters.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file to write.")],
     init: Annotated[str, typer.Option(help="k-means++, k-means||, random, or a file of start centers.")] = "k-means++",
@@ -119,12 +120,23 @@ def fit(
     precision: Annotated[str, typer.Option(help="exact, float32, tf32 or bf16.")] = "exact",
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One weight per row: a file like DATA.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help=f"Also write the {_LABELS_HELP}")] = None,
+    max_memory: MaxMemory = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep there where the fit is, so that it can be gone on with.")
+    ] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from a checkpoint of this fit.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="End in this time, with the model as it is then.")] = None,
 ) -> None:
-    """Cluster the rows of DATA and write a model file."""
+    """Cluster the rows of DATA and write a model file. Ctrl-C leaves the last checkpoint."""
     from .data_files import check_data_path, check_labels_path, read_data, read_weights, write_labels
 
-    check("DATA", check_data_path, data)
+    check_data(data, max_memory)
     check_output("-o", output)
+    if checkpoint is not None:
+        check_output("--checkpoint", checkpoint)
+    if resume is not None:
+        check("--resume", os.stat, resume)
     if labels is not None:
         check("--labels", check_labels_path, labels)
         check_output("--labels", labels)
@@ -141,17 +153,22 @@ def fit(
     n_starts: str | int = int(n_init) if n_init.isdecimal() else n_init
     model = KMeans(
         n_clusters, n_init=n_starts, max_iter=max_iter, tol=tol, random_state=seed, algorithm=algorithm,
-        backend=backend, precision=precision,
+        backend=backend, precision=precision, max_memory=max_memory,
     )  # fmt: skip
     check_parameters("KMeans", **model.get_params(deep=False))
     with phase("reading"):
-        X = read_data(data)
+        X = load(data, max_memory)
         sample_weight = None if weights is None else read_weights(weights)
         model.set_params(init=read_data(init) if start_is_file else init)
-    if n_clusters > len(X):
-        raise typer.BadParameter(f"{data} has {len(X)} rows, fewer than {n_clusters} clusters", param_hint="-k")
+    if n_clusters > X.shape[0]:
+        raise typer.BadParameter(f"{data} has {X.shape[0]} rows, fewer than {n_clusters} clusters", param_hint="-k")
     begin = time.perf_counter()
-    model.set_params(verbose=2).fit(X, sample_weight=sample_weight).set_params(verbose=0)
+    model.set_params(verbose=2)
+    model.fit(
+        X, sample_weight=sample_weight, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, resume=resume,
+        max_seconds=max_seconds,
+    )  # fmt: skip
+    model.set_params(verbose=0)
     seconds = time.perf_counter() - begin
     with phase("writing"):
         if labels is not None:
@@ -161,7 +178,7 @@ def fit(
         {
             "model": output,
             **({} if labels is None else {"labels": labels}),
-            "rows": len(X),
+            "rows": X.shape[0],
             "features": X.shape[1],
             "clusters": n_clusters,
             "iterations": model.n_iter_,
@@ -176,31 +193,36 @@ def fit(
 @app.command(epilog="Example: gpukmeans predict model.npz new.npy -o labels.csv")
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA_HELP)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="LABELS", help=f"Where to write the {_LABELS_HELP}")
     ],
     backend: Annotated[str | None, typer.Option(help="Another backend than the model's.")] = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     """Write the cluster of each row of DATA."""
-    from .data_files import check_data_path, check_labels_path, read_data, write_labels
+    from .data_files import check_labels_path, write_labels
 
     check("MODEL", os.stat, model)
-    check("DATA", check_data_path, data)
+    check_data(data, max_memory)
     check("-o", check_labels_path, output)
     check_output("-o", output)
     from . import model_file
+    from .memory import VARIABLE
 
     with phase("reading"):
         fitted = model_file.load(model)
-        X = read_data(data)
+        X = load(data, max_memory)
     if backend is not None:
         fitted.set_params(backend=backend)
+    if max_memory is not None:
+        os.environ[VARIABLE] = max_memory  # models of every kind follow it
     with phase("predicting"):
-        labels = fitted.predict(X)
-    with phase("writing"):
-        write_labels(output, labels)
-    show({"labels": output, "rows": len(labels)})
+        if isinstance(X, np.ndarray):
+            write_labels(output, fitted.predict(X))
+        else:  # as they come
+            fitted.predict(X, out=output)
+    show({"labels": output, "rows": X.shape[0]})
 
 
 @app.command(epilog="Example: gpukmeans info model.npz --json")
@@ -236,6 +258,7 @@ def info(
     )
 
 
+app.command(epilog="Example: gpukmeans plan data.npy -k 100 --max-memory 500MB")(plan)
 app.command(epilog="Example: gpukmeans choose-k data.npy --from 2 --to 12 --plot criteria.png")(choose_k)
 app.command(epilog="Example: gpukmeans plot model.npz data.npy -o clusters.png --kind voronoi")(plot)
 app.command(epilog="Example: gpukmeans compress photo.jpg -k 64 -o photo.png --plot palette.png")(compress)

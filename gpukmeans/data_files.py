@@ -2,28 +2,24 @@
 
 import math
 import os
-import secrets
-import shutil
 import stat
 import struct
 import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ._tables import read_csv, read_parquet
+from ._writing import atomic_write, check_extension, check_labels_path, labels_file, write_npy
 from .errors import DataFileError
 
-__all__ = ["read_data", "read_weights", "write_labels"]
+__all__ = ["atomic_write", "check_labels_path", "read_data", "read_weights", "write_labels", "write_npy"]
 
 DATA_EXTENSIONS = (".npy", ".npz", ".csv", ".parquet")
-LABEL_EXTENSIONS = (".npy", ".csv", ".txt")
 
 # All that NumPy's header reader and zipfile raise on bytes that are not what they seem.
 CORRUPT = (
@@ -94,55 +90,9 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     OSError
         If writing fails (a full disk, no permission); a file that was there before is still there.
     """
-    extension = check_labels_path(path)
-    with atomic_write(path) as file:
-        if extension == ".npy":
-            write_npy(file, labels)
-            return
-        if extension == ".csv":
-            file.write(b"label\n")
+    with labels_file(path, len(labels), labels.dtype) as write:
         for start in range(0, len(labels), 1 << 16):
-            lines = "\n".join(map(str, labels[start : start + (1 << 16)].tolist()))
-            file.write(f"{lines}\n".encode("ascii"))
-
-
-def write_npy(file: Any, array: np.ndarray) -> None:
-    """Write an array as numpy.save does, to anything with ``write``.
-
-    numpy.save goes around ``write`` for real files: it fails on pipes and forgets why a full disk failed.
-    """
-    array = np.ascontiguousarray(array)
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-    file.write(array.data)
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only when it is complete.
-
-    The bytes go to a temporary name beside it. Whatever goes wrong (a full disk, Ctrl-C), the temporary file
-    is removed and the old file is as it was. A device or a pipe is written to directly.
-    """
-    target = Path(os.path.realpath(path))  # a link stays, and the file that it names is replaced
-    direct = target.exists() and not target.is_file()
-    temporary = target if direct else target.with_name(f".gpukmeans-{secrets.token_hex(6)}.tmp")
-    try:
-        with open(temporary, "wb" if direct else "xb") as file:
-            if target.is_file():
-                shutil.copymode(target, temporary)
-            yield file
-            if not direct:
-                file.flush()
-                os.fsync(file.fileno())
-        if not direct:
-            os.replace(temporary, target)
-    except OSError as error:
-        if error.errno is not None:  # the message is to name the file that was asked for
-            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
-        raise
-    finally:
-        if not direct:
-            temporary.unlink(missing_ok=True)  # after the rename there is nothing of this name
+            write(labels[start : start + (1 << 16)])
 
 
 def check_data_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -158,23 +108,10 @@ def check_data_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
     if ".npz:" in text and not os.path.exists(text):
         text, _, name = text.rpartition(":")
     file = Path(text)
-    _check_extension(file, DATA_EXTENSIONS, "read")
+    check_extension(file, DATA_EXTENSIONS, "read")
     if not stat.S_ISREG(file.stat().st_mode):
         raise DataFileError(f"{file} is not a regular file.")
     return file, name
-
-
-def check_labels_path(path: str | os.PathLike[str]) -> str:
-    """Give the extension of a file of labels, if it is a known one."""
-    return _check_extension(Path(path), LABEL_EXTENSIONS, "written")
-
-
-def _check_extension(file: Path, known: tuple[str, ...], verb: str) -> str:
-    extension = file.suffix.lower()
-    if extension not in known:
-        given = f"the extension {extension!r}" if extension else "no extension"
-        raise DataFileError(f"{file} has {given}; files that can be {verb}: {', '.join(known)}.")
-    return extension
 
 
 def _read(path: str | os.PathLike[str], n_dims: int) -> np.ndarray:
@@ -233,8 +170,8 @@ def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, fortran_order, dtype
 
 
-def _read_npy(file: Path) -> np.ndarray:
-    """Map a .npy file into memory."""
+def npy_layout(file: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Read the shape, whether it is in Fortran order, the dtype and where the data begins, of a whole .npy file."""
     with open(file, "rb") as stream:
         try:
             shape, fortran_order, dtype = _npy_header(stream)
@@ -242,13 +179,22 @@ def _read_npy(file: Path) -> np.ndarray:
             here, wanted = file.stat().st_size - offset, math.prod(shape) * dtype.itemsize
             if here < wanted:
                 raise DataFileError(f"is truncated: it holds {here} of {wanted} bytes of data")
-            if wanted == 0:
-                return np.empty(shape, dtype)  # a map of no bytes is not allowed everywhere
-            return np.memmap(file, dtype, "r", offset, shape, "F" if fortran_order else "C")
+            return shape, fortran_order, dtype, offset
         except DataFileError as error:
             raise DataFileError(f"{file} {error}.") from None
         except CORRUPT as error:
             raise DataFileError(f"{file} is not a .npy file, or it is corrupt.") from error
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    """Map a .npy file into memory."""
+    shape, fortran_order, dtype, offset = npy_layout(file)
+    if math.prod(shape) * dtype.itemsize == 0:
+        return np.empty(shape, dtype)  # a map of no bytes is not allowed everywhere
+    try:
+        return np.memmap(file, dtype, "r", offset, shape, "F" if fortran_order else "C")
+    except CORRUPT as error:
+        raise DataFileError(f"{file} is not a .npy file, or it is corrupt.") from error
 
 
 def _read_npz(file: Path, name: str, n_dims: int) -> np.ndarray:

@@ -26,3 +26,7 @@ class DataFileError(GpuKMeansError, ValueError):
 
 class ModelFileError(GpuKMeansError, ValueError):
     """A model file cannot be read or written; the message names the file."""
+
+
+class CheckpointError(GpuKMeansError, ValueError):
+    """A checkpoint cannot be read, or is one of another fit; the message names the file and what differs."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
+import os
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,16 @@ from sklearn.exceptions import ConvergenceWarning
 
 from . import _callbacks, seeding
 from ._base import CentersEstimator, start_centers
-from .arrays import caller, like, namespace
+from .arrays import caller, like
 from .backends import Work, get_backend
-from .backends.base import Backend
+from .checkpoint import Watch, identity, read, set_rng_state
 from .exact import Float64Array
 from .history import History
-from .lloyd import Iteration, Result, fit_lloyd
-from .prepare import Prepared, mean_variance, prepare
+from .memory import Plan, cap_of
+from .planning import as_planned, chosen_backend, plan_of
+from .prepare import mean_variance, prepare
+from .runs import Runs, in_user_units
+from .streaming import Streamed, streamed
 from .validation import (
     check_data,
     check_enough_samples,
@@ -32,11 +33,6 @@ from .validation import (
     check_sample_weight,
     parameter_names,
 )
-
-_log = logging.getLogger("gpukmeans")
-
-TYPICAL_ITERATIONS = 20
-"""What a fit is taken to need where a backend is chosen by the size of the work."""
 
 
 class KMeans(CentersEstimator):
@@ -88,6 +84,11 @@ class KMeans(CentersEstimator):
         (``gpukmeans.exact.tensor_bound`` gives half of that bound with all its terms). They need the backend 'cupy', a
         card of compute capability 8.0 or later and at most 128 (tf32) or 256 (bf16) features; elsewhere they are
         'float32', which is more exact.
+    max_memory : str or int, default=None
+        Most memory that a fit may take, like '500MB', '2GiB' or a number of bytes: of the host, beside an array that is
+        passed, and beside Python, the libraries and compiled kernels; and of a card. Rows are then streamed in blocks
+        that suit it, also those of an array or a memory map; a fit that would need more is refused before it starts.
+        None: the environment variable GPUKMEANS_MAX_MEMORY, else no limit. It changes no bits. See :meth:`plan`.
 
     Attributes
     ----------
@@ -134,6 +135,8 @@ class KMeans(CentersEstimator):
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
+    Of a source two blocks of at most 64 MB are held, and beside them what a fit holds beside X, without bounds;
+    `labels_` takes 4 bytes a row more for a moment.
 
     On a card: what lies there is used in place. Other data is copied to it once, through 128 MB of page-locked memory,
     if it fits; else it is streamed through the card in every iteration, to the same bits. Beside the data a fit holds
@@ -180,6 +183,7 @@ class KMeans(CentersEstimator):
         algorithm: str = "lloyd",
         backend: str = "auto",
         precision: str = "exact",
+        max_memory: str | int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -192,19 +196,42 @@ class KMeans(CentersEstimator):
         self.algorithm = algorithm
         self.backend = backend
         self.precision = precision
+        self.max_memory = max_memory
 
     # ---- fit
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        checkpoint: Any = None,
+        checkpoint_seconds: float = 60.0,
+        resume: Any = None,
+        max_seconds: float | None = None,
+    ) -> KMeans:
         """Compute the clusters.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
             float32 and float64 are used as they are, float16 becomes float32, everything else float64. A device array
             is a CuPy array, a torch tensor, or anything with ``__cuda_array_interface__`` or DLPack on a CUDA device.
+            A source (see :func:`open_source`) is read block by block in every pass.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             At least 0, not all 0. A row of weight 2 counts as two rows. None: every row counts 1.
+        checkpoint : path, default=None
+            A file that says where the fit is, renewed every `checkpoint_seconds` between two iterations. It is whole at
+            any moment, and stays when the fit is done.
+        checkpoint_seconds : float, default=60.0
+            0: after every iteration.
+        resume : path, default=None
+            A checkpoint to go on from, to the bits of the unbroken fit, on any backend. It must be of the same data,
+            weights, parameters and version.
+        max_seconds : float, default=None
+            End in this time, as well as can be foreseen from the iterations before: with a valid model and a
+            ConvergenceWarning. The start and one iteration are made in any case.
 
         Returns
         -------
@@ -215,15 +242,53 @@ class KMeans(CentersEstimator):
         ------
         ValueError
             For NaN or infinity in X (row and column are named), fewer rows than clusters, wrong weights or starts.
+        CheckpointError
+            If `resume` is no checkpoint, or one of another fit; the message says what differs.
         BackendUnavailableError
             If the `backend` named does not work here.
         OutOfMemoryError
             If a card cannot hold what is needed even with the rows streamed through it.
         """
-        check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
-        with caller(X), _watcher(self.verbose) as tell:
-            fitted: KMeans = _callbacks.fit_with(self, y, functools.partial(self._fit, X, sample_weight, tell))
+        self._check_parameters()
+        check_parameters("fit", checkpoint_seconds=checkpoint_seconds, max_seconds=max_seconds)
+        watch = Watch(checkpoint, checkpoint_seconds, max_seconds)
+        capped = cap_of(self.max_memory) is not None
+        with caller(X), _watcher(self.verbose) as tell, streamed(X, capped=capped) as rows:
+            fit = functools.partial(self._fit, rows, sample_weight, tell, watch, resume)
+            fitted: KMeans = _callbacks.fit_with(self, y, fit)
             return fitted
+
+    def plan(self, X: Any, sample_weight: Any = None) -> Plan:
+        """Say what a fit would do, and refuse what `max_memory` does not allow; no row is read.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, device array, Source} of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        plan : gpukmeans.memory.Plan
+            Backend, blocks, passes over the rows and bytes, with the reasons; prints as lines of text.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gpukmeans import KMeans
+        >>> plan = KMeans(100, backend="numpy", max_memory="30MB").plan(np.zeros((1_000_000, 3), np.float32))
+        >>> plan.mode, plan.start_passes, plan.host_bytes <= 30_000_000
+        ('in memory', 198, True)
+        """
+        self._check_parameters()
+        with caller(X), streamed(X, capped=cap_of(self.max_memory) is not None) as rows:
+            data = check_data(rows)
+            check_enough_samples(data.shape[0], self.n_clusters)
+            init = self.init
+            if not isinstance(init, str) and not callable(init):
+                init = check_init_centers(init, data, self.n_clusters)
+            n_init = self._n_runs(init, auto=10)
+            backend = chosen_backend(self, data, n_init)
+            return plan_of(self, data, init, n_init, sample_weight is not None, backend)
 
     def set_callbacks(self, *callbacks: Any) -> KMeans:
         """Set scikit-learn's callbacks for the next fits (needs scikit-learn 1.9): a progress bar, say, or a monitor.
@@ -243,7 +308,12 @@ class KMeans(CentersEstimator):
         _callbacks.set_callbacks(self, callbacks)
         return self
 
-    def _fit(self, given: Any, sample_weight: Any, tell: Any, tasks: _callbacks.Tasks | None) -> KMeans:
+    def _check_parameters(self) -> None:
+        check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
+
+    def _fit(
+        self, given: Any, sample_weight: Any, tell: Any, watch: Watch, resume: Any, tasks: _callbacks.Tasks | None
+    ) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -252,49 +322,37 @@ class KMeans(CentersEstimator):
         if not isinstance(init, str) and not callable(init):
             init = check_init_centers(init, X, self.n_clusters)
         n_init = self._n_runs(init, auto=10)
-        work = Work.of(X, self.n_clusters, n_passes=n_init * min(self.max_iter, TYPICAL_ITERATIONS))
-        backend = get_backend(self.backend, self.precision, work)
+        backend = chosen_backend(self, X, n_init)
+        if isinstance(X, Streamed) or cap_of(self.max_memory) is not None:
+            X = as_planned(X, plan_of(self, X, init, n_init, weights is not None, backend))
         X = backend.accept(X)
 
         data = prepare(backend, X, weights, getattr(self, "feature_names_in_", None))
         threshold = self.tol * mean_variance(backend, data) if self.tol > 0 else 0.0
-        best: Result | None = None
+        fit, saved = {}, None
+        if watch.path is not None or resume is not None:
+            fit = identity(self.get_params(deep=False), init, n_init, data, X, backend)
+        if resume is not None:
+            saved = read(resume, fit)
+            rng = np.random.RandomState() if self.random_state is None else rng
+            set_rng_state(rng, saved.rng_state, resume)
+        start = functools.partial(start_centers, backend, data, X, init, self.n_clusters, rng)
         prints = self.verbose == 1
 
         def attributes(centers: Float64Array) -> dict[str, Any]:
             return {"cluster_centers_": like(data.unscaled(centers, X.dtype), given), "_scale_exponent": data.scale}
 
         if tasks is not None:
-            tasks.begin(n_init, given, weights)
-        for run in range(1, n_init + 1):
-            if tasks is not None:
-                tasks.begin_start(self.max_iter)
-            centers = start_centers(backend, data, X, init, self.n_clusters, rng)
-            if prints:
-                print("Initialization complete")
-            result = fit_lloyd(
-                backend,
-                data.blocks,
-                centers,
-                data.encoding,
-                threshold=threshold,
-                max_iter=self.max_iter,
-                with_inertia=prints,
-                one_by_one=tasks is not None,
-                on_iteration=functools.partial(
-                    _report, data, prints, tell, f"start {run} of {n_init}", tasks, attributes
-                ),
+            tasks.begin(n_init, given, weights, attributes)
+        runs = Runs(backend, data, X.dtype, start, self.n_clusters, rng, n_init, threshold, self.max_iter, prints, fit)
+        best = runs.best(tell, watch, saved, tasks)
+        if watch.ended:
+            warnings.warn(
+                f"The fit ended after {best.n_iter} iterations, without convergence, to take no more than max_seconds="
+                f"{watch.max_seconds}.{'' if watch.path is None else f' Go on with resume={os.fspath(watch.path)!r}.'}",
+                ConvergenceWarning,
+                stacklevel=3,
             )
-            if prints:
-                _print_end(data, result, threshold)
-            if best is None or (
-                result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
-            ):
-                best = result
-            if tasks is not None and tasks.end_start(functools.partial(attributes, result.centers)):
-                break
-        assert best is not None
-        best = _as_stored(backend, data, best, X.dtype)
         n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
         if n_found < self.n_clusters:
             warnings.warn(
@@ -309,7 +367,7 @@ class KMeans(CentersEstimator):
         self.n_iter_ = best.n_iter
         self.backend_ = backend.name
         self.n_rechecked_ = best.n_rechecked
-        self.history_ = History(_in_user_units(data, record) for record in best.history)
+        self.history_ = History(in_user_units(data, record) for record in best.history)
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
         if tasks is not None:
@@ -333,6 +391,7 @@ def k_means(
     return_n_iter: bool = False,
     backend: str = "auto",
     precision: str = "exact",
+    max_memory: str | int | None = None,
 ) -> tuple[Any, ...]:
     """K-means clustering as a function; see :class:`KMeans` for the parameters.
 
@@ -341,7 +400,7 @@ def k_means(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
-    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, backend, precision
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, backend, precision, max_memory
         As in :class:`KMeans`.
     return_n_iter : bool, default=False
         Also return the number of iterations.
@@ -375,6 +434,7 @@ def k_means(
         algorithm=algorithm,
         backend=backend,
         precision=precision,
+        max_memory=max_memory,
     ).fit(X, sample_weight=sample_weight)
     result = (model.cluster_centers_, model.labels_, model.inertia_)
     return (*result, model.n_iter_) if return_n_iter else result
@@ -440,42 +500,6 @@ def kmeans_plusplus(
         return like(seeding.take(device.blocks(X), indices), given), indices
 
 
-def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
-    """Make the result that of the centers as the model stores them.
-
-    Centers of data among the subnormal numbers lose bits when they are scaled back; the labels must be those that
-    `predict` finds without these bits.
-    """
-    if data.scale == 0:
-        return result
-    stored = data.scaled(data.unscaled(result.centers, dtype))
-    if np.array_equal(stored, result.centers):
-        return result
-    rechecked = sum(backend.assign(rows, stored) for rows in data.blocks)
-    return replace(
-        result,
-        labels=backend.labels(data.blocks),
-        centers=stored,
-        inertia=backend.total_inertia(data.blocks, stored),
-        n_rechecked=result.n_rechecked + rechecked,
-    )
-
-
-def _is_same_clustering(labels: Any, others: Any, n_clusters: int) -> bool:
-    """Whether `others` is `labels` up to a renaming of the clusters."""
-    xp = namespace(labels)
-    renamed = xp.full(n_clusters, -1, dtype=np.int32)
-    renamed[labels] = others
-    return bool(xp.array_equal(renamed[labels], others))
-
-
-def _in_user_units(data: Prepared, record: Iteration) -> Iteration:
-    if data.scale == 0 and data.weight_scale == 0:
-        return record
-    inertia = None if record.inertia is None else data.unscaled_sq(record.inertia, weighted=True)
-    return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
-
-
 def _watcher(verbose: int) -> Any:
     """For as long as a fit takes: what shows how far it is, or None."""
     if verbose < 2:
@@ -483,32 +507,3 @@ def _watcher(verbose: int) -> Any:
     from ._terminal import progress
 
     return progress("fitting")
-
-
-def _report(
-    data: Prepared,
-    prints: bool,
-    tell: Any,
-    run: str,
-    tasks: _callbacks.Tasks | None,
-    attributes: Callable[[Float64Array], dict[str, Any]],
-    i: int,
-    record: Iteration,
-    centers: Callable[[], Float64Array],
-) -> bool:
-    record = _in_user_units(data, record)
-    _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
-    if prints:
-        print(f"Iteration {i}, inertia {record.inertia}.")
-    if tell is not None:
-        tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
-    return tasks is not None and tasks.iteration(lambda: attributes(centers()))
-
-
-def _print_end(data: Prepared, result: Result, threshold: float) -> None:
-    last = result.n_iter - 1
-    if result.strict:
-        print(f"Converged at iteration {last}: strict convergence.")
-    elif result.converged:
-        shift, tolerance = data.unscaled_sq(result.history[-1].shift_sq), data.unscaled_sq(threshold)
-        print(f"Converged at iteration {last}: center shift {shift} within tolerance {tolerance}.")

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,6 +43,33 @@ class Iteration(NamedTuple):
     inertia: float | None
 
 
+class Position(NamedTuple):
+    """Where a run is between two iterations: all that is needed to go on from there to the same bits.
+
+    Attributes
+    ----------
+    before, now : ndarray of float64, shape (n_clusters, n_features)
+        Centers that the labels were made with, and those that the last iteration made.
+    history : list of Iteration
+    """
+
+    before: Float64Array
+    now: Float64Array
+    history: list[Iteration]
+
+
+class Watch(Protocol):
+    """Who wants to know where a run is, now and then, and may end it."""
+
+    def is_due(self) -> bool:
+        """Whether to be told after the next iteration."""
+        ...
+
+    def wants_end(self, position: Position) -> bool:
+        """Be told; whether the run is to end here."""
+        ...
+
+
 @dataclass(frozen=True)
 class Result:
     """What one run of Lloyd's loop gives; labels belong to `centers`, always."""
@@ -72,6 +99,8 @@ def fit_lloyd(
     with_inertia: bool = False,
     one_by_one: bool = False,
     on_iteration: Callable[[int, Iteration, Callable[[], Float64Array]], bool] | None = None,
+    watch: Watch | None = None,
+    position: Position | None = None,
 ) -> Result:
     """Lloyd's algorithm from given centers.
 
@@ -99,20 +128,30 @@ def fit_lloyd(
     on_iteration : callable, optional
         Called with the number and the record of each iteration, and a function that gives the new centers. True ends
         the loop, if iterations are made one by one.
+    watch : Watch, optional
+        Where it is due no iteration is started ahead, so that there is a position to tell of.
+    position : Position, optional
+        Go on from there instead of from `centers`.
     """
     for rows in blocks:
         backend.forget(rows)
+    if position is not None:  # the iteration before once more, for its labels and sums; its outcome is known
+        backend.iterate(blocks, backend.load(position.before, blocks), encoding, threshold, 1)
+        centers = position.now
     one_by_one = one_by_one or with_inertia
     lag = 0 if one_by_one else backend.lag(blocks)
     now = backend.load(centers, blocks)
     started: deque[Started] = deque()
     inertia = None
-    history: list[Iteration] = []
+    history: list[Iteration] = [] if position is None else list(position.history)
     batch = 1
     began = time.perf_counter()
     while True:
+        due = watch is not None and watch.is_due()
         while len(started) <= lag * batch and (left := max_iter - len(history) - len(started)):
-            begun = backend.iterate(blocks, now, encoding, threshold, 1 if one_by_one else left)
+            if due and started:
+                break
+            begun = backend.iterate(blocks, now, encoding, threshold, 1 if one_by_one or due else left)
             if with_inertia:
                 inertia = backend.total_inertia(blocks, now)
             started += begun
@@ -133,6 +172,10 @@ def fit_lloyd(
             break
         if started:
             now = started[-1].after
+        elif due and watch is not None:
+            told = Position(backend.unload(before), backend.unload(now), history)
+            if watch.wants_end(told):
+                break
     n_rechecked = sum(record.n_rechecked for record in history)
     if outcome.changed:
         for rows in blocks:

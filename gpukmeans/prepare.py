@@ -12,6 +12,7 @@ import numpy as np
 from . import exact
 from .backends.base import Backend, Rows, Summary
 from .exact import Encoding, Float64Array, FloatArray, Moments
+from .streaming import Streamed
 from .validation import refuse_non_finite
 
 
@@ -57,7 +58,7 @@ def prepare(
     `least_peak` is the largest absolute value of rows that these are a part of: they are scaled by what suits both.
     """
     n_samples = X.shape[0]
-    blocks = backend.blocks(X, sample_weight)
+    blocks = blocks_of(backend, X, sample_weight)
     summary = _summary(backend, blocks)
     if not summary.finite:
         refuse_non_finite(X, feature_names=feature_names)
@@ -68,7 +69,7 @@ def prepare(
         sample_weight = np.ldexp(sample_weight, weight_scale)
     if scale or weight_scale:
         X = backend.scaled(X, scale)
-        blocks = backend.blocks(X, sample_weight)
+        blocks = blocks_of(backend, X, sample_weight)
         summary = _summary(backend, blocks)
     if sample_weight is None:
         peaks, weight_peak = summary.peaks, None
@@ -77,6 +78,16 @@ def prepare(
         weight_peak = float(sample_weight.max())
     encoding = Encoding.for_peaks(peaks, weight_peak, n_samples, X.dtype)
     return Prepared(blocks, n_samples, encoding, summary, peak, scale, weight_scale)
+
+
+def blocks_of(backend: Backend, X: Any, sample_weight: Float64Array | None) -> list[Rows]:
+    """Handles of all rows; those of streamed ones may have to stay away from the card's memory but for a block."""
+    blocks = backend.blocks(X, sample_weight)
+    if isinstance(X, Streamed) and not X.may_reside:
+        for rows in blocks:
+            if hasattr(rows, "may_reside"):
+                rows.may_reside, rows.block = False, min(rows.block, X.block_rows)  # type: ignore[attr-defined]
+    return blocks
 
 
 def mean_variance(backend: Backend, data: Prepared) -> float:

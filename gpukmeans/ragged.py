@@ -18,7 +18,8 @@ from .arrays import namespace
 from .backends import Work, get_backend
 from .backends.base import Rows, Small, SmallFit
 from .exact import Encoding, Float64Array
-from .kmeans import TYPICAL_ITERATIONS, KMeans
+from .kmeans import KMeans
+from .planning import TYPICAL_ITERATIONS
 from .validation import (
     check_data,
     check_enough_samples,

@@ -12,8 +12,8 @@ from .arrays import caller, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, State
 from .exact import FloatArray
-from .kmeans import TYPICAL_ITERATIONS
 from .lloyd import filled
+from .planning import TYPICAL_ITERATIONS
 from .prepare import Prepared, mean_variance, prepare
 from .validation import check_data, check_enough_samples, check_init_centers, check_parameters, check_sample_weight
 

@@ -18,7 +18,10 @@ from sklearn.utils.validation import validate_data
 from .arrays import on_card, on_device, to_host, with_layout
 from .backends import backend_names
 from .exact import Float64Array, FloatArray
+from .memory import parse_bytes
 from .seeding import RandomState
+from .sources import is_source
+from .streaming import Streamed
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -127,6 +130,12 @@ _RULES: dict[str, Rule] = {
         "an int in the range [0, 4294967295], a numpy.random.RandomState, a numpy.random.Generator or None",
     ),
     "copy_x": _BOOL,
+    "checkpoint_seconds": (lambda v: _is_real(v) and v >= 0, "a float in the range [0.0, inf]"),
+    "max_seconds": (lambda v: v is None or (_is_real(v) and v > 0), "a float in the range (0.0, inf] or None"),
+    "max_memory": (
+        lambda v: v is None or parse_bytes(v) is not None,
+        "None, an int in the range [1, inf) (bytes) or a str like '500MB' or '2GiB'",
+    ),
     "batch_size": _POSITIVE_INT,
     "compute_labels": _BOOL,
     "max_no_improvement": (
@@ -252,9 +261,18 @@ def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str =
     """X as a C-contiguous float32 or float64 array or a CSR matrix. Not yet checked for NaN and infinity.
 
     What lies on a CUDA device stays there and becomes a CuPy array; a copy only if its dtype or its order is another.
+    `Streamed` rows are taken as they are; a source that is not streamed here is refused.
     """
     if _is_plain(X) and _takes_features_of(X, estimator, reset):
         return X
+    if isinstance(X, Streamed):
+        _check_features(X, estimator, reset, name)
+        return X
+    if is_source(X):
+        raise TypeError(
+            f"{name} is a source ({X!r}), which is read block by block, and this needs all rows at once. KMeans takes "
+            f"a source in fit, predict and score; elsewhere pass arrays: for rows in {name}.blocks(): ..."
+        )
     if on_device(X):
         return _check_device_data(X, estimator, reset, name)
     X = _refuse_kind(to_host(X), name)
@@ -278,7 +296,7 @@ def _is_plain(X: Any) -> bool:
     )
 
 
-def _takes_features_of(X: FloatArray, estimator: Any, reset: bool) -> bool:
+def _takes_features_of(X: Any, estimator: Any, reset: bool) -> bool:
     """Whether an array without names for its features is all right for the estimator; `reset`: it is from now on."""
     if estimator is not None and reset:
         estimator.n_features_in_ = X.shape[1]
@@ -288,6 +306,29 @@ def _takes_features_of(X: FloatArray, estimator: Any, reset: bool) -> bool:
     return estimator is None or (
         X.shape[1] == getattr(estimator, "n_features_in_", None) and not hasattr(estimator, "feature_names_in_")
     )
+
+
+def _check_features(X: Streamed, estimator: Any, reset: bool, name: str) -> None:
+    """What `validate_data` does about the features of an array."""
+    names = getattr(X.source, "feature_names", None)
+    if estimator is None:
+        return
+    if reset:
+        _takes_features_of(X, estimator, True)
+        if names is not None:
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
+        return
+    known = getattr(estimator, "feature_names_in_", None)
+    if X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"{name} has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
+    if names is not None and known is not None and list(names) != list(known):
+        raise ValueError(
+            f"The columns of {X.source!r} are {list(names)}, and the model was fitted to {list(known)}: choose them in "
+            "this order with open_source(..., columns=...)."
+        )
 
 
 def _check_device_data(X: Any, estimator: Any, reset: bool, name: str) -> Any:
@@ -320,15 +361,16 @@ def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> 
         value = float(X[row, column])
     kind = "NaN" if math.isnan(value) else "infinity"
     called = "" if feature_names is None else f" ({str(feature_names[column])!r})"
+    place = X.where(row) if isinstance(X, Streamed) else ""
     raise ValueError(
-        f"Input {name} contains {kind}: row {row}, column {column}{called} is {value}. "
+        f"Input {name} contains {kind}: row {row}, column {column}{called} is {value}{place and f' (in {place})'}. "
         "k-means has no place for missing or infinite values: drop such rows or fill them "
         "(for example with sklearn.impute.SimpleImputer)."
     )
 
 
 def _first_non_finite(X: FloatArray) -> tuple[int, int]:
-    step = max(1, (1 << 20) // X.shape[1])
+    step = X.block_rows if isinstance(X, Streamed) else max(1, (1 << 20) // X.shape[1])
     for low in range(0, len(X), step):
         found = np.argwhere(~np.isfinite(to_host(X[low : low + step])))
         if len(found):

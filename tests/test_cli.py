@@ -18,7 +18,7 @@ import gpukmeans
 from gpukmeans import KMeans, data_files, demo, model_file
 from gpukmeans.cli import main
 
-COMMANDS = ("demo", "fit", "predict", "info", "choose-k", "plot", "compress", "doctor", "bench")
+COMMANDS = ("demo", "fit", "predict", "info", "plan", "choose-k", "plot", "compress", "doctor", "bench")
 X = np.random.default_rng(0).standard_normal((80, 3)).round(3)
 
 
@@ -78,6 +78,7 @@ def test_fit_writes_the_model_that_the_library_gives(folder, run, data):
 def test_fit_passes_every_option_on(folder, run):
     np.save("start.npy", X[:4])
     options = ["--n-init", 1, "--max-iter", 7, "--tol", 0, "--algorithm", "elkan", "--backend", "numpy"]
+    options += ["--max-memory", "1GB"]
     code, *_ = run("fit", "x.npy", "-k", 4, "-o", "new.npz", "--init", "start.npy", "--weights", "w.csv", *options)
     assert code == 0
     model = model_file.load("new.npz")
@@ -86,6 +87,7 @@ def test_fit_passes_every_option_on(folder, run):
     assert params == {
         "n_clusters": 4, "n_init": 1, "max_iter": 7, "tol": 0.0, "verbose": 0, "random_state": None,
         "copy_x": True, "algorithm": "elkan", "backend": "numpy", "precision": "exact",
+        "max_memory": "1GB",
     }  # fmt: skip
     expected = KMeans(**model.get_params()).fit(X, sample_weight=np.arange(80.0))
     assert np.array_equal(model.cluster_centers_, expected.cluster_centers_)

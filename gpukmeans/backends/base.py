@@ -42,7 +42,7 @@ class Rows:
 
     Attributes
     ----------
-    data : array of float32 or float64, or a scipy CSR matrix, of shape (n_samples, n_features)
+    data : array of float32 or float64, or a scipy CSR matrix, or a block that is read, of shape (n_samples, n_features)
     start : int
         Index of the first row in the whole data set.
     sample_weight : ndarray of float64, shape (n_samples,), or None
@@ -73,7 +73,7 @@ class Rows:
         return int(self.data.shape[0])
 
     def dense(self) -> FloatArray:
-        """Rows as a C-contiguous array; a sparse block is expanded for as long as the caller holds it."""
+        """Rows as a C-contiguous array; a sparse or streamed block is expanded for as long as it is worked on."""
         if isinstance(self.data, np.ndarray):
             return self.data
         dense: FloatArray = self.data.toarray(order="C")
@@ -84,7 +84,8 @@ class Rows:
         chosen = np.asarray(indices, dtype=np.intp)
         if isinstance(self.data, np.ndarray):
             return np.take(self.data, chosen, axis=0)  # a third of the time that it takes to index with them
-        rows: FloatArray = self.data[chosen].toarray()
+        taken = self.data[chosen]
+        rows: FloatArray = taken if isinstance(taken, np.ndarray) else taken.toarray()
         return rows
 
     def weighted(self, values: FloatArray) -> Float64Array:
@@ -258,9 +259,11 @@ class Backend(ABC):
         return to_host(X)
 
     def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
-        """Handles for all rows: one for an array; blocks of a sparse matrix, each expanded while it is worked on."""
+        """Handles for all rows: one for an array; else blocks, each expanded or read while it is worked on."""
         n_samples, n_features = X.shape
-        size = max(1, SPARSE_BLOCK_VALUES // n_features) if sparse.issparse(X) else n_samples
+        size = getattr(X, "block_rows", n_samples)  # of rows that are read when a verb wants them: see `streaming`
+        if sparse.issparse(X):
+            size = max(1, SPARSE_BLOCK_VALUES // n_features)
         return [
             self.rows(X[low : low + size], None if sample_weight is None else sample_weight[low : low + size], low)
             for low in range(0, n_samples, size)
@@ -284,6 +287,8 @@ class Backend(ABC):
         """
         if exponent == 0:
             return X
+        if hasattr(X, "scaled"):
+            return X.scaled(exponent)
         with np.errstate(over="ignore", under="ignore"):
             if sparse.issparse(X):
                 scaled = X.copy()
@@ -375,9 +380,13 @@ class Backend(ABC):
         self, blocks: Sequence[Rows], centers: Any, encoding: Encoding, threshold: float, most: int
     ) -> list[Started]:
         """Start one iteration, or as many of at most `most` as a device likes to start at once."""
-        partial = self.step(blocks[0], centers, encoding)
-        for rows in blocks[1:]:
-            partial += self.step(rows, centers, encoding)
+        partial = None
+        for rows in blocks:
+            of_block = self.step(rows, centers, encoding)
+            partial = of_block if partial is None else partial + of_block
+            if not getattr(rows.data, "keeps_sums", True):
+                rows.running = None
+        assert partial is not None
         return [Started(partial, centers, *self.recenter(partial, centers, encoding, threshold))]
 
     # ---- empty clusters
