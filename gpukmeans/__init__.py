@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .choosing import choose_k
     from .errors import (
         BackendUnavailableError,
+        ClusterLostError,
         DataFileError,
         GpuKMeansError,
         KernelCompileError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailableError",
     "BisectingKMeans",
+    "ClusterLostError",
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
@@ -49,6 +51,7 @@ __all__ = [
 _HOME = {
     "BackendUnavailableError": "errors",
     "BisectingKMeans": "bisecting",
+    "ClusterLostError": "errors",
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
@@ -68,7 +71,7 @@ _HOME = {
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
-    "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
+    "arrays", "backends", "bench", "choosing", "dask", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
     "model_file", "pictures", "plot", "sources", "verify",
 }  # fmt: skip
 

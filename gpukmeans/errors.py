@@ -26,3 +26,7 @@ class DataFileError(GpuKMeansError, ValueError):
 
 class ModelFileError(GpuKMeansError, ValueError):
     """A model file cannot be read or written; the message names the file."""
+
+
+class ClusterLostError(GpuKMeansError, RuntimeError):
+    """A chunk of rows is lost with its workers, or kills them; the message says which chunk and what to do."""

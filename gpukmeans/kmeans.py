@@ -264,12 +264,7 @@ class KMeans(CentersEstimator):
         best = _as_stored(backend, data, best, X.dtype)
         n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
         if n_found < self.n_clusters:
-            warnings.warn(
-                f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to duplicate points in X.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            warnings.warn(too_few_clusters(n_found, self.n_clusters), ConvergenceWarning, stacklevel=3)
         self.cluster_centers_ = like(data.unscaled(best.centers, X.dtype), given)
         self.labels_ = like(best.labels, given)
         self.inertia_ = data.unscaled_sq(best.inertia, weighted=True)
@@ -403,6 +398,14 @@ def kmeans_plusplus(
         rng = check_rng(random_state)
         _, indices = seeding.kmeans_plusplus(device, data.blocks, n_clusters, rng, data.encoding, n_local_trials)
         return like(seeding.take(device.blocks(X), indices), given), indices
+
+
+def too_few_clusters(n_found: int, n_clusters: int) -> str:
+    """What is said where some clusters have no row."""
+    return (
+        f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({n_clusters}). "
+        "Possibly due to duplicate points in X."
+    )
 
 
 def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
