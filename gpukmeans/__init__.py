@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .choosing import choose_k
     from .errors import (
         BackendUnavailableError,
+        ClusterLostError,
         DataFileError,
         GpuKMeansError,
         KernelCompileError,
@@ -28,6 +29,7 @@ __all__ = [
     "BackendUnavailableError",
     "BisectingKMeans",
     "CheckpointError",
+    "ClusterLostError",
     "DataFileError",
     "GpuKMeansError",
     "KMeans",
@@ -53,6 +55,7 @@ _HOME = {
     "BackendUnavailableError": "errors",
     "BisectingKMeans": "bisecting",
     "CheckpointError": "errors",
+    "ClusterLostError": "errors",
     "DataFileError": "errors",
     "GpuKMeansError": "errors",
     "KMeans": "kmeans",
@@ -73,7 +76,7 @@ _HOME = {
     "pairwise_distances_argmin_min": "pairwise",
 }
 _MODULES = {
-    "arrays", "backends", "bench", "choosing", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
+    "arrays", "backends", "bench", "choosing", "dask", "data_files", "datasets", "doctor", "errors", "exact", "metrics",
     "model_file", "pictures", "plot", "sources", "verify",
 }  # fmt: skip
 

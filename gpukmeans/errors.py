@@ -30,3 +30,7 @@ class ModelFileError(GpuKMeansError, ValueError):
 
 class CheckpointError(GpuKMeansError, ValueError):
     """A checkpoint cannot be read, or is one of another fit; the message names the file and what differs."""
+
+
+class ClusterLostError(GpuKMeansError, RuntimeError):
+    """A chunk of rows is lost with its workers, or kills them; the message says which chunk and what to do."""

@@ -22,7 +22,7 @@ from .history import History
 from .memory import Plan, cap_of
 from .planning import as_planned, chosen_backend, plan_of
 from .prepare import mean_variance, prepare
-from .runs import Runs, in_user_units
+from .runs import Runs, in_user_units, too_few_clusters
 from .streaming import Streamed, streamed
 from .validation import (
     check_data,
@@ -355,12 +355,7 @@ class KMeans(CentersEstimator):
             )
         n_found = backend.n_used(best.labels, data.blocks, self.n_clusters)
         if n_found < self.n_clusters:
-            warnings.warn(
-                f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({self.n_clusters}). "
-                "Possibly due to duplicate points in X.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            warnings.warn(too_few_clusters(n_found, self.n_clusters), ConvergenceWarning, stacklevel=3)
         self.cluster_centers_ = like(data.unscaled(best.centers, X.dtype), given)
         self.labels_ = like(best.labels, given)
         self.inertia_ = data.unscaled_sq(best.inertia, weighted=True)

@@ -55,7 +55,7 @@ class _Nearest:
         backend.forget(self.rows)
         backend.assign(self.rows, candidates)
         backend.own_sqdist(self.rows, candidates)
-        sqdist, label = to_host(backend.sqdist([self.rows])), to_host(backend.labels([self.rows]))
+        sqdist, label = (np.asarray(to_host(kept([self.rows]))) for kept in (backend.sqdist, backend.labels))
         peak = 0.0
         for part in self.parts():
             closer = sqdist[part] < self.sqdist[part]

@@ -48,14 +48,16 @@ class Runs:
             if tasks is not None:
                 tasks.begin_start(self.max_iter)
             result = self._run(run, tell, watch, best, saved.position if saved and run == saved.run else None, tasks)
-            if best is None or (
-                result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
-            ):
+            if best is None or (result.inertia < best.inertia and not self.is_same(result, best)):
                 best = result
             if watch.ended or (tasks is not None and tasks.end_start(result.centers)):
                 break
         assert best is not None
         return _as_stored(self.backend, self.data, best, self.dtype)
+
+    def is_same(self, result: Result, best: Result) -> bool:
+        """Whether the run that has just ended has found the clusters of the best one, in any order."""
+        return _is_same_clustering(result.labels, best.labels, self.n_clusters)
 
     def _labelled(self, best: BestRun) -> Result:
         """The best run of a checkpoint, with labels."""
@@ -95,6 +97,14 @@ class Runs:
         if self.prints:
             _print_end(self.data, result, self.threshold)
         return result
+
+
+def too_few_clusters(n_found: int, n_clusters: int) -> str:
+    """What is said where some clusters have no row."""
+    return (
+        f"Number of distinct clusters ({n_found}) found smaller than n_clusters ({n_clusters}). "
+        "Possibly due to duplicate points in X."
+    )
 
 
 def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:

@@ -357,19 +357,25 @@ def refuse_non_finite(X: Any, *, name: str = "X", feature_names: Any = None) -> 
         row, column = min(zip(coo.row[bad].tolist(), coo.col[bad].tolist(), strict=True))
         value = float(X[row, column])
     else:
-        row, column = _first_non_finite(X)
+        row, column = first_non_finite(X)
         value = float(X[row, column])
-    kind = "NaN" if math.isnan(value) else "infinity"
-    called = "" if feature_names is None else f" ({str(feature_names[column])!r})"
     place = X.where(row) if isinstance(X, Streamed) else ""
-    raise ValueError(
-        f"Input {name} contains {kind}: row {row}, column {column}{called} is {value}{place and f' (in {place})'}. "
+    called = "" if feature_names is None else f" ({str(feature_names[column])!r})"
+    raise ValueError(non_finite_message(row, f"{column}{called}", value, name=name, place=place))
+
+
+def non_finite_message(row: int, column: int | str, value: float, *, name: str = "X", place: str = "") -> str:
+    """What is said of a NaN or infinity."""
+    kind = "NaN" if math.isnan(value) else "infinity"
+    return (
+        f"Input {name} contains {kind}: row {row}, column {column} is {value}{place and f' (in {place})'}. "
         "k-means has no place for missing or infinite values: drop such rows or fill them "
         "(for example with sklearn.impute.SimpleImputer)."
     )
 
 
-def _first_non_finite(X: FloatArray) -> tuple[int, int]:
+def first_non_finite(X: FloatArray) -> tuple[int, int]:
+    """Row and column of the first NaN or infinity."""
     step = X.block_rows if isinstance(X, Streamed) else max(1, (1 << 20) // X.shape[1])
     for low in range(0, len(X), step):
         found = np.argwhere(~np.isfinite(to_host(X[low : low + step])))

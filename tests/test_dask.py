@@ -1,0 +1,225 @@
+"""KMeans on a cluster of processes: the bits of one machine, whatever happens to the workers."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import support
+from support import assert_same_array
+
+import gpukmeans
+from gpukmeans.errors import ClusterLostError, DataFileError
+
+pytestmark = [
+    pytest.mark.extra,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of what killed workers leave behind
+]
+
+N, D, K = 3000, 6, 12
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, D)).astype(np.float32)
+FITTED = ("cluster_centers_", "inertia_", "n_iter_")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    distributed = support.optional("distributed")
+    dask = support.optional("dask")
+    quick = {
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.comm.timeouts.connect": "30s",
+        "distributed.worker.multiprocessing-method": "spawn",
+    }
+    with (
+        dask.config.set(quick),
+        distributed.LocalCluster(
+            n_workers=1, processes=True, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    from distributed import Client
+
+    with Client(cluster) as client:
+        yield client
+
+
+def grown(client, n_workers):
+    """The same client once there are so many workers."""
+    if len(client.scheduler_info()["workers"]) < n_workers:
+        client.cluster.scale(n_workers)
+    client.wait_for_workers(n_workers, timeout=60)
+    return client
+
+
+def pids(client):
+    return list(client.run(os.getpid).values())
+
+
+def chunked(rows, sizes):
+    import dask.array as da
+
+    return da.from_array(rows, chunks=(sizes, rows.shape[1]))
+
+
+def fit(rows, **options):
+    from gpukmeans.dask import KMeans
+
+    return KMeans(**{"n_clusters": K, "random_state": 0, "backend": "numba", **options}).fit(rows)
+
+
+def assert_same(model, expected):
+    for name in FITTED:
+        assert_same_array(getattr(model, name), getattr(expected, name), name)
+    assert [record[:3] for record in model.history_] == [record[:3] for record in expected.history_]
+    assert_same_array(model.labels_.compute(), expected.labels_, "labels")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return gpukmeans.KMeans(K, random_state=0, tol=0.0).fit(X)
+
+
+# The number of workers grows from test to test: starting one takes as long as many a fit.
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_workers_and_chunks_change_no_bit(client, expected, n_workers):
+    grown(client, n_workers)
+    for sizes in (N, 1000, (1, 0, 1499, 1500)):
+        assert_same(fit(chunked(X, sizes), tol=0.0), expected)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random", "rows"])
+@pytest.mark.parametrize("exponent", [0, 60])
+def test_weights_starts_and_scales_give_the_bits_of_one_machine(client, init, exponent):
+    rows = np.ldexp(X[:500].astype(np.float64), exponent)
+    weight = np.random.default_rng(1).integers(0, 3, len(rows)).astype(float)
+    options = {"init": rows[:K] if init == "rows" else init, "n_init": 1 if init == "rows" else 2, "random_state": 3}
+    expected = gpukmeans.KMeans(K, **options).fit(rows, sample_weight=weight)
+    from gpukmeans.dask import KMeans
+
+    model = KMeans(K, **options).fit(chunked(rows, 130), sample_weight=weight)
+    assert_same(model, expected)
+    assert model.score(chunked(rows, 77), sample_weight=weight) == expected.score(rows, sample_weight=weight)
+    assert_same_array(model.transform(chunked(rows, 200)).compute(), expected.transform(rows), "distances")
+    assert_same_array(model.predict(rows), expected.labels_, "labels of an array")
+
+
+def test_empty_clusters_take_the_rows_that_one_machine_would_take(client):
+    start = np.concatenate([X[:4], 1e3 + X[:4]])
+    expected = gpukmeans.KMeans(8, init=start, n_init=1, max_iter=5).fit(X)
+    assert_same(fit(chunked(X, 700), n_clusters=8, init=start, n_init=1, max_iter=5), expected)
+
+
+def during_iteration(monkeypatch, number, action):
+    """Do something when that iteration has been sent to the workers."""
+    from gpukmeans._cluster import ClusterBackend
+
+    begin, seen = ClusterBackend._begin, []
+
+    def step(self, rows, verb, *args, **options):
+        futures = begin(self, rows, verb, *args, **options)
+        if verb == "step":
+            seen.append(verb)
+            if len(seen) == number:
+                action()
+        return futures
+
+    monkeypatch.setattr(ClusterBackend, "_begin", step)
+    return seen
+
+
+@pytest.mark.parametrize("victims", [1, 3])
+def test_a_fit_outlives_workers_that_are_killed_in_an_iteration(monkeypatch, client, expected, victims):
+    running = pids(grown(client, 3))
+    assert len(running) == 3
+
+    def kill():
+        for pid in running[:victims]:
+            os.kill(pid, signal.SIGKILL)
+
+    seen = during_iteration(monkeypatch, 3, kill)
+    assert_same(fit(chunked(X, 500), tol=0.0), expected)
+    assert len(seen) > 3
+    client.wait_for_workers(3, timeout=60)
+    assert not set(running[:victims]) & set(pids(client))
+
+
+def test_a_worker_that_joins_in_an_iteration_changes_no_bit(monkeypatch, client, expected):
+    seen = during_iteration(monkeypatch, 2, lambda: grown(client, 4))
+    assert_same(fit(chunked(X, 250), tol=0.0), expected)
+    assert len(seen) > 2
+    client.cluster.scale(3)
+
+
+# ---- what goes wrong
+def test_files_are_read_by_the_workers_and_one_that_is_cut_is_named(client, expected, tmp_path, monkeypatch):
+    from gpukmeans import dask
+
+    monkeypatch.setattr(dask, "CHUNK_BYTES", 20_000)
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, part in zip(paths, np.split(X, 3), strict=True):
+        np.save(path, part)
+    source = gpukmeans.open_source(paths)
+    assert_same(fit(source, tol=0.0), expected)
+    os.truncate(paths[1], 10_000)
+    with pytest.raises(DataFileError, match="1.npy"):
+        fit(source)
+
+
+def test_a_chunk_that_kills_its_workers_is_reported(client):
+    import dask.array as da
+
+    def deadly(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    rows = da.from_array(X, chunks=(500, D)).map_blocks(deadly, dtype=X.dtype, meta=X[:0])
+    with pytest.raises(ClusterLostError, match=r"Chunk 2 of 6 \(rows 1000 to 1499\): every worker that had it died"):
+        fit(rows)
+    client.wait_for_workers(3, timeout=60)
+
+
+def test_a_bad_value_is_named_by_its_row_in_all_rows(client):
+    rows = X.copy()
+    rows[1234, 3] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN: row 1234, column 3 is nan"):
+        fit(chunked(rows, 500))
+
+
+def test_bad_input_is_refused_before_anything_is_sent(client):
+    from gpukmeans.dask import KMeans
+
+    with pytest.raises(TypeError, match=r"dask\.array\.from_array"):
+        KMeans().fit(X)
+    rows = chunked(X, 1000)
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        KMeans().fit(rows[rows[:, 0] > 0])
+    with pytest.raises(ValueError, match="n_clusters"):
+        KMeans(0).fit(rows)
+    with pytest.raises(ValueError, match="n_samples=3000 should be >= n_clusters=3001"):
+        KMeans(3001).fit(rows)
+    with pytest.raises(TypeError, match=r"client must be a distributed\.Client"):
+        KMeans(client="here").fit(rows)
+
+
+def test_without_a_client_it_says_how_to_get_one():
+    support.optional("distributed")
+    from gpukmeans.dask import KMeans
+
+    with pytest.raises(ValueError, match=r"distributed\.Client\(\)"):
+        KMeans().fit(chunked(X, 1000))
+
+
+def test_the_workers_keep_nothing_of_a_fit_that_is_over(client):
+    def n_kept():
+        from gpukmeans import _chunks
+
+        return len(_chunks._kept)
+
+    fit(chunked(X, 500), max_iter=2)
+    assert set(client.run(n_kept).values()) == {0}
