@@ -126,15 +126,15 @@ def test_the_table_keeps_the_rows_that_we_lose(results: Path) -> None:
 
 
 def test_many_small_problems_are_checked_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = batch.measure(batch.Batch("blobs", 50, 30, 3, 2), repeat=2)
+    row = batch.measure(batch.Batch("blobs", 9, 30, 3, 2), repeat=2)
     assert {name: len(seconds) for name, seconds in row["seconds"].items()}["kmeans_batch"] == 2
     (line,) = report.batch_table({"batches": [row]})[2:]
-    assert line.startswith("| 50 | 30, 3, 2 | blobs | ")
-    right = batch.calls(batch.Batch("noise", 50, 30, 3, 2))
+    assert line.startswith("| 9 | 30, 3, 2 | blobs | ")
+    right = batch.calls(batch.Batch("noise", 9, 30, 3, 2))
     wrong = {name: lambda call=call: (call()[0] * 2, call()[1]) for name, call in right.items()}
     monkeypatch.setattr(batch, "calls", lambda _: wrong)
     with pytest.raises(harness.WrongAnswerError, match="problem 0"):
-        batch.measure(batch.Batch("noise", 50, 30, 3, 2), repeat=1)
+        batch.measure(batch.Batch("noise", 9, 30, 3, 2), repeat=1)
 
 
 def test_the_passes_of_a_start_are_counted() -> None:

@@ -64,6 +64,7 @@ def oracle(p, rng, max_iter):
 @given(recipe=SMALL)
 @example(recipe=Recipe(0, 1, 1, 1, dtype="f8"))
 @example(recipe=Recipe(3, 60, 2, 20, kind="duplicates"))
+@example(recipe=Recipe(6, 120, 2, 5, kind="grid", dtype="f8"))
 @example(recipe=Recipe(4, 40, 2, 7, kind="constant", weights="zeros", dtype="f8"))
 @example(recipe=Recipe(5, 80, 3, 6, scale=1e19, weights="extreme"))
 @pytest.mark.parametrize("name", ["numpy", "numba"])
@@ -145,11 +146,11 @@ def test_a_row_of_weight_0_is_never_drawn(monkeypatch):
 
 
 def test_where_rounds_draw_too_few_rows_all_rows_are_asked():
-    """Each round can draw but one of these rows: next to its own, the distances of the others are nothing."""
-    X = 10.0 ** -(4.0 * np.arange(30))[:, None]
+    """Each round draws but one of these values (thrice): next to its distance those of the others are nothing."""
+    X = np.repeat(10.0 ** -(4.0 * np.arange(30)), 3)[:, None]
     seed = next(seed for seed in range(1000) if np.random.RandomState(seed).uniform() > 0.97)  # the last row is first
-    for n_clusters, said in [(25, "all rows"), (12, "candidates")]:
-        expected, of = drawn_rows(X, n_clusters, np.random.RandomState(seed), np.ones(30))
+    for n_clusters, said in [(22, "all rows"), (21, "candidates"), (12, "candidates")]:
+        expected, of = drawn_rows(X, n_clusters, np.random.RandomState(seed), np.ones(90))
         assert of == said
         assert starts(X, n_clusters, None, seed=seed)[1].tolist() == expected
 
