@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from . import _chunks
 from ._chunks import LABELS, SEEDS, SQDIST, Job, State
+from .backends import get_backend
 from .backends.base import Backend, Far, Partial, Rows, Summary
 from .errors import ClusterLostError
 from .exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
@@ -112,6 +113,9 @@ class ClusterBackend(Backend):
     def scaled(self, X: Any, exponent: int) -> Any:
         """The same chunks, for workers that scale them."""
         return replace(X, exponent=X.exponent + exponent)
+
+    def for_few(self) -> Backend:
+        return get_backend("auto", self.precision)
 
     def forget(self, rows: Any) -> None:
         rows.state, rows.made_of, rows.seeds = State(-1), None, []
