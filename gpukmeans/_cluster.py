@@ -289,7 +289,8 @@ class ClusterBackend(Backend):
             raise ClusterLostError(
                 f"{where}: every worker that had it died, {error.allowed_failures + 1} in all. What kills them is "
                 "likely to be that chunk: memory that does not do for it, or a file that its reader does not survive. "
-                "Make smaller chunks, or raise the workers' memory limit."
+                "Make smaller chunks, or raise the workers' memory limit. Where many workers may vanish at once for "
+                "other reasons, raise distributed.scheduler.allowed-failures."
             ) from error
         except CancelledError as error:
             raise ClusterLostError(

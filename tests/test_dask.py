@@ -27,7 +27,6 @@ def cluster():
     distributed = support.optional("distributed")
     dask = support.optional("dask")
     quick = {
-        "distributed.scheduler.allowed-failures": 1,
         "distributed.comm.timeouts.connect": "30s",
         "distributed.worker.multiprocessing-method": "spawn",
     }
@@ -172,8 +171,10 @@ def test_files_are_read_by_the_workers_and_one_that_is_cut_is_named(client, expe
         fit(source, **OPTIONS)
 
 
-def test_a_chunk_that_kills_its_workers_is_reported(client):
+def test_a_chunk_that_kills_its_workers_is_reported(monkeypatch, client):
     import dask.array as da
+
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 1)
 
     def deadly(block, block_info=None):
         if block_info[0]["chunk-location"][0] == 2:
