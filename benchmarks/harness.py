@@ -130,22 +130,36 @@ def prepare_verb(
     return calls, {name: {key: float(np.mean(got == results[OURS]))} for name, got in results.items()}
 
 
-def run_case(case: Case, names: list[str], repeat: int) -> dict[str, Any]:
-    """One row of the results."""
-    competitors = chosen_competitors(case, names)
-    calls, checked = prepare(case, competitors)
+def interleaved(
+    calls: dict[str, Callable[[], Any]], repeat: int, *, is_short: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each call, in turns that begin with another one each round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for _ in range(repeat):
         for name in order:
             gc.collect()
             time.sleep(SETTLE)
-            if case.work < SHORT:  # it would measure how long a sleeping processor takes to wake
+            if is_short:  # it would measure how long a sleeping processor takes to wake
                 calls[name]()
             begin = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - begin)
         order = order[1:] + order[:1]
+    return times
+
+
+def of_times(seconds: list[float]) -> dict[str, Any]:
+    """Median and spread, and the times themselves."""
+    median = statistics.median(seconds)
+    return {"median_seconds": median, "spread": (max(seconds) - min(seconds)) / median, "seconds": seconds}
+
+
+def run_case(case: Case, names: list[str], repeat: int) -> dict[str, Any]:
+    """One row of the results."""
+    competitors = chosen_competitors(case, names)
+    calls, checked = prepare(case, competitors)
+    times = interleaved(calls, repeat, is_short=case.work < SHORT)
     row: dict[str, Any] = {
         "case": case.name,
         "group": case.group,
@@ -160,11 +174,8 @@ def run_case(case: Case, names: list[str], repeat: int) -> dict[str, Any]:
         "competitors": {},
     }
     for name, seconds in times.items():
-        median = statistics.median(seconds)
         row["competitors"][name] = {
-            "median_seconds": median,
-            "spread": (max(seconds) - min(seconds)) / median,
-            "seconds": seconds,
+            **of_times(seconds),
             **checked[name],
             "note": COMPETITORS[name].note if case.verb == "fit" else "",
         }

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import gpukmeans  # noqa: E402
+import pages  # noqa: E402
 import pictures  # noqa: E402
 
 project = "gpukmeans"
@@ -34,13 +35,15 @@ html_theme = "pydata_sphinx_theme"
 html_title = "gpukmeans"
 html_static_path = ["_static"]
 html_css_files = ["gpukmeans.css"]
-html_sidebars: dict[str, list[str]] = {page: [] for page in ("index", "start", "errors", "benchmarks")}  # no section
+NO_SECTION = ("index", "start", "errors", "benchmarks", "generated/walk-through", "generated/command-line")
+html_sidebars: dict[str, list[str]] = {page: [] for page in NO_SECTION}
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 6,
     "show_prev_next": False,
     "footer_start": [],
     "footer_end": [],
@@ -112,4 +115,5 @@ def setup(app: Any) -> None:
     """Make what is generated before Sphinx looks for pages."""
     write_api(HERE / "generated" / "api.rst")
     pictures.draw(HERE / "generated")
+    pages.write(HERE / "generated")
     app.connect("autodoc-skip-member", skip_foreign)

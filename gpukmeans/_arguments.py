@@ -9,7 +9,9 @@ import typer
 
 from .errors import DataFileError
 
-__all__ = ["BadCall", "check", "check_output", "message"]
+__all__ = ["MODEL_HELP", "BadCall", "check", "check_output", "message"]
+
+MODEL_HELP = "Model file that `fit` or gpukmeans.model_file.save wrote."
 
 # Typer's own errors: of click, which by the version of Typer is a package beside it or a part of it.
 BadCall: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

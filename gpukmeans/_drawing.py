@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._arguments import check, check_output
+from ._arguments import MODEL_HELP, check, check_output
 from ._terminal import phase, show
 
 __all__ = ["check_picture", "compress", "needs_matplotlib", "plot", "save_figure"]
@@ -38,7 +38,7 @@ def save_figure(display: Any, path: Path) -> None:
 
 
 def plot(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that `fit` wrote.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="Picture to write: .png, .pdf or .svg.")
     ],
@@ -68,19 +68,19 @@ def plot(
     from . import model_file, plot
 
     with phase("reading"):
-        kmeans = model_file.load(model)
+        fitted = model_file.load(model)
         X = None if data is None else read_data(data)
     with phase("drawing"):
         display: Any
         if kind == "clusters":
-            display = plot.ClusterDisplay.from_estimator(kmeans, X)
+            display = plot.ClusterDisplay.from_estimator(fitted, X)
         elif kind == "voronoi":
-            display = plot.VoronoiDisplay.from_estimator(kmeans, X)
+            display = plot.VoronoiDisplay.from_estimator(fitted, X)
         elif kind == "convergence":
-            display = plot.ConvergenceDisplay.from_estimator(kmeans)
+            display = plot.ConvergenceDisplay.from_estimator(fitted)
         else:
             is_simplified = kind == "simplified-silhouette"
-            display = plot.SilhouetteDisplay.from_estimator(kmeans, X, simplified=is_simplified)
+            display = plot.SilhouetteDisplay.from_estimator(fitted, X, simplified=is_simplified)
         save_figure(display, output)
     show({"picture": output, **({} if X is None else {"rows": len(X)})})
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from . import exact
 from ._base import CentersEstimator
+from ._tree import Node, Tree
 from .arrays import caller, is_cupy, like, namespace, to_host
 from .backends import Work, get_backend
 from .exact import Float64Array, FloatArray
@@ -26,30 +25,6 @@ from .validation import (
     check_sample_weight,
     parameter_names,
 )
-
-
-@dataclass
-class _Node:
-    """A cluster: a leaf, or divided by a fitted model of two clusters into `left` (label 0) and `right`."""
-
-    center: Any
-    rows: NDArray[np.intp] | None  # of the data of the fit, while it is fitted; None for all
-    n_rows: int
-    n_weighted: int  # those of positive weight
-    score: float = 0.0
-    inertia: float = 0.0
-    model: KMeans | None = None
-    left: _Node | None = None
-    right: _Node | None = None
-    label: int = -1
-
-    def leaves(self) -> Iterator[_Node]:
-        """From left to right."""
-        if self.left is None or self.right is None:
-            yield self
-        else:
-            yield from self.left.leaves()
-            yield from self.right.leaves()
 
 
 class BisectingKMeans(CentersEstimator):
@@ -126,7 +101,7 @@ class BisectingKMeans(CentersEstimator):
     array([0, 2], dtype=int32)
     """
 
-    _tree: _Node
+    _tree: Tree
 
     def __init__(
         self,
@@ -199,17 +174,17 @@ class BisectingKMeans(CentersEstimator):
         rng = check_rng(self.random_state)
         # looks through X too, and says what is wrong with it
         whole = self._model(1, verbose=0, algorithm="lloyd", random_state=0).fit(given, sample_weight=weights)
-        self._tree = _Node(to_host(whole.cluster_centers_)[0], None, n_samples, n_weighted, inertia=whole.inertia_)
+        root = Node(to_host(whole.cluster_centers_)[0], None, n_samples, n_weighted, inertia=whole.inertia_)
         backend = whole.backend_
         for i in range(self.n_clusters - 1):
-            divisible = [leaf for leaf in self._tree.leaves() if leaf.n_weighted > 1]
+            divisible = [leaf for leaf in root.leaves() if leaf.n_weighted > 1]
             model = self._divide(max(divisible, key=lambda leaf: leaf.score), X, weights, rng)
             backend = model.backend_ if i == 0 else backend
         labels = np.empty(n_samples, dtype=np.int32)
-        leaves = list(self._tree.leaves())
+        leaves = list(root.leaves())
         for label, leaf in enumerate(leaves):
-            labels[slice(None) if leaf.rows is None else leaf.rows] = leaf.label = label
-            leaf.rows = None
+            labels[slice(None) if leaf.rows is None else leaf.rows] = label
+        self._tree = Tree.of(root)
         self.cluster_centers_ = like(np.stack([leaf.center for leaf in leaves]), given)
         self.labels_ = like(labels, given)
         self.inertia_ = exact.tree_sum(np.array([leaf.inertia for leaf in leaves]))
@@ -229,7 +204,7 @@ class BisectingKMeans(CentersEstimator):
         names = ("max_iter", "verbose", "tol", "algorithm", "backend", "precision")
         return KMeans(n_clusters, **{name: getattr(self, name) for name in names} | parameters)
 
-    def _divide(self, node: _Node, X: Any, weights: Float64Array | None, rng: Any) -> KMeans:
+    def _divide(self, node: Node, X: Any, weights: Float64Array | None, rng: Any) -> KMeans:
         """Make two leaves of one."""
         part, part_weights = _rows(X, node.rows), weights if weights is None else _rows(weights, node.rows)
         model = self._model(2, init=self.init, n_init=self.n_init, random_state=rng)
@@ -237,18 +212,17 @@ class BisectingKMeans(CentersEstimator):
             warnings.simplefilter("ignore", ConvergenceWarning)  # said once, at the end
             model.fit(part, sample_weight=part_weights)
         labels, centers = to_host(model.labels_), to_host(model.cluster_centers_)
-        del model.labels_
         leaves = []
         for label in (0, 1):
             here = np.flatnonzero(labels == label)
             n_weighted = len(here) if part_weights is None else int(np.count_nonzero(part_weights[here]))
-            leaf = _Node(centers[label], here if node.rows is None else node.rows[here], len(here), n_weighted)
+            leaf = Node(centers[label], here if node.rows is None else node.rows[here], len(here), n_weighted)
             if len(here):
                 of_leaf = part_weights if part_weights is None else part_weights[here]
                 leaf.inertia = self._inertia(_rows(part, here), of_leaf, leaf.center, model._scale_exponent)
             leaf.score = leaf.inertia if self.bisecting_strategy == "biggest_inertia" else leaf.n_rows
             leaves.append(leaf)
-        node.model, node.rows, (node.left, node.right) = model, None, leaves
+        node.pair, node.scale, node.rows, (node.left, node.right) = centers, model._scale_exponent, None, leaves
         return model
 
     def _inertia(self, X: Any, weights: Float64Array | None, center: FloatArray, scale: int) -> float:
@@ -283,23 +257,26 @@ class BisectingKMeans(CentersEstimator):
         backend = get_backend(self.backend, self.precision, Work.of(X, 1, n_passes=1))
         X = backend.accept(X)
         check_finite(backend, backend.blocks(X), origin, "X", getattr(self, "feature_names_in_", None))
-        X = X if is_cupy(X) else to_host(X)
-        labels = np.empty(X.shape[0], dtype=np.int32)
-        _descend(self._tree, X, labels, np.arange(X.shape[0]))
+        return self._descend(X if is_cupy(X) else to_host(X))
+
+    def _descend(self, X: Any) -> NDArray[np.int32]:
+        labels, tree = np.empty(X.shape[0], dtype=np.int32), self._tree
+        waiting = [(0 if len(tree.pairs) else -1, X, np.arange(X.shape[0]))]
+        while waiting:
+            node, rows, at = waiting.pop()
+            if node < 0:
+                labels[at] = -1 - node
+                continue
+            model = self._model(2, verbose=0)
+            model.cluster_centers_, model._scale_exponent = tree.pairs[node], int(tree.scales[node])
+            model.n_features_in_ = X.shape[1]
+            sides = to_host(model.predict(rows))
+            for side in (0, 1):
+                here = np.flatnonzero(sides == side)
+                if len(here):
+                    waiting.append((int(tree.children[node, side]), _rows(rows, here), at[here]))
         return labels
 
 
 def _rows(X: Any, rows: Any) -> Any:
     return X if rows is None else X[namespace(X).asarray(rows)]
-
-
-def _descend(node: _Node, X: Any, labels: NDArray[np.int32], at: NDArray[np.intp]) -> None:
-    """Write the leaf of each row of X to its place `at` in `labels`."""
-    if node.model is None or node.left is None or node.right is None:
-        labels[at] = node.label
-        return
-    sides = to_host(node.model.predict(X))
-    for side, child in enumerate((node.left, node.right)):
-        here = np.flatnonzero(sides == side)
-        if len(here):
-            _descend(child, _rows(X, here), labels, at[here])

@@ -192,15 +192,15 @@ _Table = dict[str, list[Any]]
 
 
 def _by_score(name: str, X: Any, models: dict[int, KMeans], table: _Table, rng: Any, parameters: Any) -> int | None:
-    scores = []
+    scores, backend = [], parameters.get("backend", "auto")
     for model in models.values():
         if name == "simplified_silhouette":
-            scores.append(metrics.simplified_silhouette_score(X, to_host(model.cluster_centers_)))
+            scores.append(metrics.simplified_silhouette_score(X, to_host(model.cluster_centers_), backend=backend))
         else:
             score: Any = getattr(metrics, f"{name}_score")
             labels = to_host(model.labels_)
             # duplicates: fewer clusters than asked for, and what is judged is less than two of them
-            scores.append(score(X, labels) if len(np.unique(labels)) > 1 else math.nan)
+            scores.append(score(X, labels, backend=backend) if len(np.unique(labels)) > 1 else math.nan)
     table[name] = scores
     if np.isnan(scores).all():
         return None

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ._arguments import BadCall, check, check_output, message
+from ._arguments import MODEL_HELP, BadCall, check, check_output, message
 from ._choosing import choose_k
 from ._drawing import compress, plot
 from ._large import DATA_HELP, MaxMemory, check_data, load, plan
@@ -35,6 +35,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_FITTED = {
+    "iterations": "n_iter_",
+    "batches": "n_steps_",
+    "inertia": "inertia_",
+    "backend": "backend_",
+    "rechecked rows": "n_rechecked_",
+}
 _LABELS_HELP = "labels: .npy, .csv or .txt."
 
 
@@ -185,7 +192,7 @@ def fit(
 
 @app.command(epilog="Example: gpukmeans predict model.npz new.npy -o labels.csv")
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that `fit` wrote.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="LABELS", help=f"Where to write the {_LABELS_HELP}")
@@ -203,23 +210,23 @@ def predict(
     from . import model_file
 
     with phase("reading"):
-        kmeans = model_file.load(model)
+        fitted = model_file.load(model)
         X = load(data, max_memory)
     if backend is not None:
-        kmeans.set_params(backend=backend)
+        fitted.set_params(backend=backend)
     if max_memory is not None:
-        kmeans.set_params(max_memory=max_memory)
+        fitted.set_params(max_memory=max_memory)
     with phase("predicting"):
         if isinstance(X, np.ndarray):
-            write_labels(output, kmeans.predict(X))
+            write_labels(output, fitted.predict(X))
         else:  # as they come
-            kmeans.predict(X, out=output)
+            fitted.predict(X, out=output)
     show({"labels": output, "rows": X.shape[0]})
 
 
 @app.command(epilog="Example: gpukmeans info model.npz --json")
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that `fit` wrote.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="The whole header as JSON.")] = False,
 ) -> None:
     """Show what a model file holds."""
@@ -243,10 +250,7 @@ def info(
             "features": centers["shape"][1],
             **({} if names is None else {"feature names": ", ".join(names)}),
             "dtype": "float32" if centers["dtype"] == "<f4" else "float64",
-            "iterations": fitted["n_iter_"],
-            "inertia": fitted["inertia_"],
-            "backend": fitted["backend_"],
-            "rechecked rows": fitted["n_rechecked_"],
+            **{said: fitted[name] for said, name in _FITTED.items() if name in fitted},
             "labels": "not saved" if labels is None else f"{labels['shape'][0]} rows",
             **{f"parameter {name}": value for name, value in (header["params"] | given | left_out).items()},
         }

@@ -61,6 +61,11 @@ def scale_exponent(peak: float) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ fixed point
+MOST_BITS = 50
+"""Of a limb: where ``|y| <= 2**50``, the float64 sum ``y + 1.5 2**52`` is rounded to a whole number, ties to even as by
+`rint`, and its last bits are that number. So a processor without an instruction for it makes codes in its vectors."""
+
+
 @dataclass(frozen=True)
 class FixedPoint:
     """Code of float64 values as integers: ``hi = rint(y 2**e)``, ``lo = rint((y 2**e - hi) 2**bits)``.
@@ -72,7 +77,7 @@ class FixedPoint:
     ----------
     exponents : ndarray of C int, shape (n_columns,)
     bits : int
-        Width of one limb: ``62 - bit_length(n_samples)``.
+        Width of one limb: ``62 - bit_length(n_samples)``, at most MOST_BITS.
     """
 
     exponents: IntcArray
@@ -81,7 +86,7 @@ class FixedPoint:
     @classmethod
     def for_peaks(cls, peaks: Any, n_samples: int) -> FixedPoint:
         """Code for columns whose largest absolute values are `peaks` (a maximum has no order, so neither has this)."""
-        bits = 62 - int(n_samples).bit_length()
+        bits = min(MOST_BITS, 62 - int(n_samples).bit_length())
         peaks = np.atleast_1d(np.asarray(peaks, dtype=np.float64))
         exponents = np.minimum(bits - np.frexp(peaks)[1], _MAX_EXPONENT).astype(np.intc)
         exponents[peaks == 0] = 0

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from . import seeding
+from . import _callbacks, seeding
 from ._base import CentersEstimator, start_centers
 from .arrays import caller, like
 from .backends import Work, get_backend
 from .checkpoint import Watch, identity, read, set_rng_state
+from .exact import Float64Array
 from .history import History
 from .memory import Plan, cap_of
 from .planning import as_planned, chosen_backend, plan_of
@@ -250,7 +251,9 @@ class KMeans(CentersEstimator):
         watch = Watch(checkpoint, checkpoint_seconds, max_seconds)
         capped = cap_of(self.max_memory) is not None
         with caller(X), _watcher(self.verbose) as tell, streamed(X, capped=capped) as rows:
-            return self._fit(rows, sample_weight, tell, watch, resume)
+            fit = functools.partial(self._fit, rows, sample_weight, tell, watch, resume)
+            fitted: KMeans = _callbacks.fit_with(self, y, fit)
+            return fitted
 
     def plan(self, X: Any, sample_weight: Any = None) -> Plan:
         """Say what a fit would do, and refuse what `max_memory` does not allow; no row is read.
@@ -287,7 +290,27 @@ class KMeans(CentersEstimator):
     def _check_parameters(self) -> None:
         check_parameters("KMeans", **{name: getattr(self, name) for name in parameter_names(type(self))})
 
-    def _fit(self, given: Any, sample_weight: Any, tell: Any, watch: Watch, resume: Any) -> KMeans:
+    def set_callbacks(self, *callbacks: Any) -> KMeans:
+        """Set scikit-learn's callbacks for the next fits (needs scikit-learn 1.9): a progress bar, say, or a monitor.
+
+        They are told of each start ("start") and each iteration of it ("iteration"), with the model as it then is, and
+        may end a run or the fit. Iterations are then made one by one, which takes longer; the bits are the same.
+
+        Parameters
+        ----------
+        *callbacks : instances of scikit-learn's FitCallback
+            Instead of those that were set before.
+
+        Returns
+        -------
+        self : KMeans
+        """
+        _callbacks.set_callbacks(self, callbacks)
+        return self
+
+    def _fit(
+        self, given: Any, sample_weight: Any, tell: Any, watch: Watch, resume: Any, tasks: _callbacks.Tasks | None
+    ) -> KMeans:
         X = check_data(given, estimator=self, reset=True)
         check_enough_samples(X.shape[0], self.n_clusters)
         weights = check_sample_weight(sample_weight, X.shape[0])
@@ -312,8 +335,17 @@ class KMeans(CentersEstimator):
             set_rng_state(rng, saved.rng_state, resume)
         start = functools.partial(start_centers, backend, data, X, init, self.n_clusters, rng)
         prints = self.verbose == 1
-        runs = Runs(backend, data, X.dtype, start, self.n_clusters, rng, n_init, threshold, self.max_iter, prints, fit)
-        best = runs.best(tell, watch, saved)
+
+        def attributes(centers: Float64Array) -> dict[str, Any]:
+            return {"cluster_centers_": like(data.unscaled(centers, X.dtype), given), "_scale_exponent": data.scale}
+
+        if tasks is not None:
+            tasks.begin(n_init, getattr(given, "source", given), weights)
+        runs = Runs(
+            backend, data, X.dtype, start, self.n_clusters, rng, n_init, threshold, self.max_iter, prints, fit, tell,
+            tasks, attributes,
+        )  # fmt: skip
+        best = runs.best(watch, saved)
         if watch.ended:
             warnings.warn(
                 f"The fit ended after {best.n_iter} iterations, without convergence, to take no more than max_seconds="
@@ -338,6 +370,8 @@ class KMeans(CentersEstimator):
         self.history_ = History(in_user_units(data, record) for record in best.history)
         # the scale is part of the model: predict must do the very arithmetic that made labels_
         self._scale_exponent = data.scale
+        if tasks is not None:
+            tasks.end()
         return self
 
 

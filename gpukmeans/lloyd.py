@@ -5,6 +5,7 @@ Rules are scikit-learn's, where they were open they are closed: see `fit_lloyd`.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -96,7 +97,8 @@ def fit_lloyd(
     threshold: float,
     max_iter: int,
     with_inertia: bool = False,
-    on_iteration: Callable[[int, Iteration], None] | None = None,
+    one_by_one: bool = False,
+    on_iteration: Callable[[int, Iteration, Callable[[], Float64Array]], bool] | None = None,
     watch: Watch | None = None,
     position: Position | None = None,
 ) -> Result:
@@ -121,8 +123,11 @@ def fit_lloyd(
         A device may have started more iterations than it has told of; they do nothing once the loop stops.
     with_inertia : bool
         Compute the inertia of every iteration for the history (one more pass each).
+    one_by_one : bool
+        Start no iteration before the one before it has been told of, so that `on_iteration` may see its centers.
     on_iteration : callable, optional
-        Called with the number and the record of each iteration.
+        Called with the number and the record of each iteration, and a function that gives the new centers. True ends
+        the loop, if iterations are made one by one.
     watch : Watch, optional
         Where it is due no iteration is started ahead, so that there is a position to tell of.
     position : Position, optional
@@ -133,7 +138,8 @@ def fit_lloyd(
     if position is not None:  # the iteration before once more, for its labels and sums; its outcome is known
         backend.iterate(blocks, backend.load(position.before, blocks), encoding, threshold, 1)
         centers = position.now
-    lag = 0 if with_inertia else backend.lag(blocks)
+    one_by_one = one_by_one or with_inertia
+    lag = 0 if one_by_one else backend.lag(blocks)
     now = backend.load(centers, blocks)
     started: deque[Started] = deque()
     inertia = None
@@ -145,7 +151,7 @@ def fit_lloyd(
         while len(started) <= lag * batch and (left := max_iter - len(history) - len(started)):
             if due and started:
                 break
-            begun = backend.iterate(blocks, now, encoding, threshold, 1 if with_inertia or due else left)
+            begun = backend.iterate(blocks, now, encoding, threshold, 1 if one_by_one or due else left)
             if with_inertia:
                 inertia = backend.total_inertia(blocks, now)
             started += begun
@@ -159,9 +165,10 @@ def fit_lloyd(
         seconds = (time.perf_counter() - began) / (1 + len(started) if lag == 0 else 1)
         began += seconds
         history.append(Iteration(outcome.shift_sq, outcome.n_moved, outcome.n_rechecked, seconds, inertia))
-        if on_iteration is not None:
-            on_iteration(len(history) - 1, history[-1])
-        if outcome.state != State.GO_ON or len(history) == max_iter:
+        stop = on_iteration is not None and on_iteration(
+            len(history) - 1, history[-1], functools.partial(backend.unload, now)
+        )
+        if outcome.state != State.GO_ON or len(history) == max_iter or (stop and one_by_one):
             break
         if started:
             now = started[-1].after

@@ -1,7 +1,9 @@
 """How good a clustering is: silhouette, Davies-Bouldin, Calinski-Harabasz.
 
 The numbers are scikit-learn's, but no matrix of distances is made and every sum over rows is a sum of integers, as in
-:mod:`gpukmeans.exact`: the same bits for every backend and number of threads.
+:mod:`gpukmeans.exact`: the same bits for every backend and number of threads. Every backend's name is taken. What asks
+for labels is computed on the CPU, where data on a card is copied to: cards have no kernel for it yet. The simplified
+silhouette, which asks for centers, takes its distances where the data lies. Results are NumPy's.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import numpy as np
 from sklearn.utils.validation import column_or_1d
 
 from . import exact
-from .arrays import to_host
-from .backends import available_backends, get_backend
-from .backends.base import Backend, Rows
+from .arrays import caller, to_host, with_layout
+from .backends import Work, available_backends, get_backend
+from .backends.base import SUM_ROWS, Backend, Rows
 from .exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array
 from .prepare import Prepared, prepare
-from .validation import InvalidParameterError, check_data, check_parameters, check_rng
+from .validation import check_data, check_parameters, check_rng, refuse_non_finite
 
 __all__ = [
     "calinski_harabasz_score",
@@ -31,7 +33,7 @@ __all__ = [
     "simplified_silhouette_score",
 ]
 
-_ON_HOST = ("numba", "numpy")
+_ON_HOST = ("numba", "numpy")  # the faster one first
 BLOCK_VALUES = 1 << 20
 """Values of a block of rows or of sums: 8 MB."""
 
@@ -84,7 +86,8 @@ class _Clustering:
 
 
 def _clustering(owner: str, X: Any, labels: Any, backend: str) -> _Clustering:
-    device, data, rows = _prepared(owner, X, backend)
+    check_parameters(owner, backend=backend)
+    device, data, rows = _prepared(_on_host(get_backend(backend)), check_data(to_host(X)))
     labels = column_or_1d(to_host(labels))
     if len(labels) != len(rows):
         raise ValueError(f"labels has {len(labels)} values for the {len(rows)} rows of X: give one a row.")
@@ -97,19 +100,21 @@ def _clustering(owner: str, X: Any, labels: Any, backend: str) -> _Clustering:
     return _Clustering(device, data, rows, numbers.astype(np.int64), np.bincount(numbers))
 
 
-def _prepared(owner: str, X: Any, backend: str) -> tuple[Backend, Prepared, FloatArray]:
-    """Rows as an array of the host, finite and of moderate size."""
-    check_parameters(owner, backend=backend)
-    if backend not in ("auto", *_ON_HOST):
-        raise InvalidParameterError(
-            f"The 'backend' parameter of {owner} must be 'auto', 'numba' or 'numpy': metrics are computed on the host, "
-            f"where data on a card is copied to. Got {backend!r} instead."
-        )
-    if backend == "auto":
-        works = available_backends()
-        backend = next(name for name in _ON_HOST if works[name] is None)
-    device, X = get_backend(backend), check_data(to_host(X))
-    data = prepare(device, X if isinstance(X, np.ndarray) else X.toarray(), None, None)
+def _on_host(device: Backend) -> Backend:
+    """The backend itself if it is the CPU's, else the fastest of the CPU's."""
+    if device.name in _ON_HOST:
+        return device
+    works = available_backends()
+    return get_backend(next(name for name in _ON_HOST if works[name] is None))
+
+
+def _dense(X: Any) -> Any:
+    return X.toarray() if hasattr(X, "toarray") else X
+
+
+def _prepared(device: Backend, X: Any, least_peak: float = 0.0) -> tuple[Backend, Prepared, Any]:
+    """Rows where the backend can work on them, finite and of moderate size."""
+    data = prepare(device, device.accept(_dense(X)), None, None, least_peak)
     return device, data, data.blocks[0].data
 
 
@@ -125,8 +130,9 @@ def silhouette_samples(X: Any, labels: Any, *, backend: str = "auto") -> Float64
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         Cluster of each row: 2 to n_samples - 1 different ones.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
-        The bits are the same.
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+        The bits are the same. 'cupy' and 'numba-cuda' have no kernel for this yet and are worked for by the fastest of
+        the others.
 
     Returns
     -------
@@ -144,8 +150,9 @@ def silhouette_samples(X: Any, labels: Any, *, backend: str = "auto") -> Float64
 
     Notes
     -----
-    Costs O(n_samples**2 n_features) and 8 bytes a value of X and 16 MB, whatever n_samples: no matrix of distances is
-    made. Distances are Euclidean, canonical (see :mod:`gpukmeans.exact`), and summed as integers.
+    Costs O(n_samples**2 n_features) and 24 bytes a value of X, and 8 MB for each thread and for the result, or 4 KB a
+    cluster if that is more: no matrix of distances is made. Distances are Euclidean, canonical (see
+    :mod:`gpukmeans.exact`), and summed as integers.
 
     References
     ----------
@@ -169,10 +176,11 @@ def _silhouette(of: _Clustering) -> Float64Array:
     order = np.argsort(of.labels, kind="stable")
     others, ends = of.X[order].astype(np.float64), np.cumsum(of.counts)
     result = np.empty(n)
-    size = max(1, BLOCK_VALUES // of.n_clusters)
+    size = SUM_ROWS * max(1, BLOCK_VALUES // of.n_clusters // SUM_ROWS)
     for low in range(0, n, size):
-        own = of.labels[low : low + size, None]
-        sums = of.device.distance_sums(of.X[low : low + size], others, ends, code).astype(np.float64)
+        rows = order[low : low + size]
+        own = of.labels[rows, None]
+        sums = of.device.distance_sums(others, low, low + len(rows), ends, code).astype(np.float64)
         n_others = np.maximum(of.counts[own] - 1, 1)
         a = (np.take_along_axis(sums, own, axis=1) / n_others)[:, 0]
         sums /= of.counts
@@ -180,7 +188,7 @@ def _silhouette(of: _Clustering) -> Float64Array:
         b = sums.min(axis=1)
         longer = np.maximum(a, b)
         values = np.divide(b - a, longer, out=np.zeros(len(a)), where=longer > 0)
-        result[low : low + size] = np.where(of.counts[own[:, 0]] > 1, values, 0.0)
+        result[rows] = np.where(of.counts[own[:, 0]] > 1, values, 0.0)
     return result
 
 
@@ -197,7 +205,7 @@ def silhouette_score(
         Look at so many rows only, drawn with scikit-learn's draw. None: all.
     random_state : int, RandomState instance, numpy Generator or None, default=None
         For `sample_size`.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -239,11 +247,10 @@ def simplified_silhouette_samples(X: Any, centers: Any, *, backend: str = "auto"
 
     Parameters
     ----------
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Data on a card is copied to the host.
+    X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
     centers : array-like of shape (n_clusters, n_features)
         At least 2, as ``KMeans.cluster_centers_``.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -257,7 +264,8 @@ def simplified_silhouette_samples(X: Any, centers: Any, *, backend: str = "auto"
 
     Notes
     -----
-    Costs O(n_samples n_clusters n_features) and 8 MB.
+    Costs O(n_samples n_clusters n_features), 8 bytes a row and 16 MB. Distances that a card
+    computes come to the host, 8 bytes each.
 
     References
     ----------
@@ -270,23 +278,26 @@ def simplified_silhouette_samples(X: Any, centers: Any, *, backend: str = "auto"
     >>> simplified_silhouette_samples([[0.0], [1.0], [10.0]], [[0.0], [10.0]])
     array([1.        , 0.88888889, 1.        ])
     """
-    device, data, X = _prepared("simplified_silhouette_samples", X, backend)
-    centers = check_data(to_host(centers), name="centers")
+    check_parameters("simplified_silhouette_samples", backend=backend)
+    X, centers = check_data(X), _dense(check_data(to_host(centers), name="centers"))
     if centers.shape[0] < 2 or centers.shape[1] != X.shape[1]:
         raise ValueError(
             f"centers has the shape {centers.shape}: give at least 2 centers of {X.shape[1]} features, those of X."
         )
-    scaled = data.scaled(centers if isinstance(centers, np.ndarray) else centers.toarray())
-    if not np.isfinite(scaled).all():
-        raise ValueError("centers holds NaN or infinity.")
-    result = np.empty(len(X))
-    size = max(1, BLOCK_VALUES // len(scaled))
-    for low in range(0, len(X), size):
-        rows = device.rows(X[low : low + size].astype(np.float64))
-        nearest = np.partition(device.transform(rows, scaled), 1, axis=1)
-        a, b = nearest[:, 0], nearest[:, 1]
-        result[low : low + size] = np.divide(b - a, b, out=np.zeros(len(a)), where=b > 0)
-    return result
+    if not np.isfinite(centers).all():
+        refuse_non_finite(centers, name="centers")
+    with caller(X):
+        device = get_backend(backend, work=Work.of(X, len(centers), n_passes=1))
+        device, data, X = _prepared(device, X, float(np.abs(centers).max()))
+        scaled = data.scaled(centers)
+        result = np.empty(len(X))
+        size = max(1, BLOCK_VALUES // max(scaled.shape))
+        for low in range(0, len(X), size):
+            rows = device.rows(with_layout(X[low : low + size], np.float64))
+            nearest = np.partition(to_host(device.transform(rows, scaled)), 1, axis=1)
+            a, b = nearest[:, 0], nearest[:, 1]
+            result[low : low + size] = np.divide(b - a, b, out=np.zeros(len(a)), where=b > 0)
+        return result
 
 
 def simplified_silhouette_score(X: Any, centers: Any, *, backend: str = "auto") -> float:
@@ -296,7 +307,7 @@ def simplified_silhouette_score(X: Any, centers: Any, *, backend: str = "auto") 
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
     centers : array-like of shape (n_clusters, n_features)
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -328,7 +339,7 @@ def davies_bouldin_score(X: Any, labels: Any, *, backend: str = "auto") -> float
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 different ones.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------
@@ -380,7 +391,7 @@ def calinski_harabasz_score(X: Any, labels: Any, *, backend: str = "auto") -> fl
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 different ones.
-    backend : {'auto', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
 
     Returns
     -------

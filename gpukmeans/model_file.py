@@ -1,4 +1,4 @@
-"""Save a fitted KMeans to a file and load it again; safe to load from a stranger.
+"""Save a fitted KMeans, MiniBatchKMeans or BisectingKMeans to a file and load it again; safe to load from a stranger.
 
 The file is a .npz (uncompressed zip) with a JSON header:
 
@@ -6,56 +6,54 @@ The file is a .npz (uncompressed zip) with a JSON header:
     cluster_centers.npy    (n_clusters, n_features), float32 or float64
     labels.npy             (n_samples,), int32; may be left out
     init.npy               the array that was passed as ``init``, if one was
+    running.*.npy          of a MiniBatchKMeans, for more batches: its means and their weights in float64
+    tree.*.npy             of a BisectingKMeans: its bisections
 
 Nothing in it is ever executed or unpickled. Members are stored uncompressed, and the size of each array is
 checked against the shape that the header states before it is read: so a file of n bytes takes O(n) memory.
 """
 
 import json
-import math
 import os
 import warnings
 import zipfile
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
+from ._model_format import CLASSES, FORMAT, HEADER, VERSION, check, read
+from ._tree import Tree
 from .arrays import to_host
-from .data_files import CORRUPT, atomic_write, write_npy
+from .batches import RunningMeans
+from .data_files import atomic_write, write_npy
 from .errors import ModelFileError
-
-if TYPE_CHECKING:
-    from .kmeans import KMeans
+from .history import History
+from .lloyd import Iteration
 
 __all__ = ["inspect", "load", "save"]
 
-_FORMAT, _VERSION, _HEADER = "gpukmeans-model", 1, "model.json"
-# The arrays: their dtypes (always little-endian in the file) and number of dimensions.
-_ARRAYS = {
-    "cluster_centers": (("<f4", "<f8"), 2),
-    "labels": (("<i4",), 1),
-    "init": (("<f4", "<f8"), 2),
-}
-_NUMBERS: dict[str, type] = {
-    "inertia_": float,
-    "n_iter_": int,
-    "n_features_in_": int,
-    "backend_": str,
-    "n_rechecked_": int,
-    "_scale_exponent": int,
-}
-_MAX_EXPONENT = 1100  # of a float64, subnormals and the centering at 2^40 included
+
+def _classes() -> dict[str, Any]:
+    """Those that can be saved, by name. To see what a file holds scikit-learn need not be imported."""
+    from .bisecting import BisectingKMeans
+    from .kmeans import KMeans
+    from .minibatch import MiniBatchKMeans
+
+    return {cls.__name__: cls for cls in (KMeans, MiniBatchKMeans, BisectingKMeans)}
 
 
-def save(model: "KMeans", path: str | os.PathLike[str], *, labels: bool = True) -> None:
+def save(model: Any, path: str | os.PathLike[str], *, labels: bool = True) -> None:
     """Write a fitted model to a file that appears whole or not at all.
 
     Parameters
     ----------
-    model : KMeans
-        A fitted estimator. A parameter that cannot be written as a number, a text or an array (a callable
-        ``init``, a ``random_state`` object) is recorded by its name only.
+    model : KMeans, MiniBatchKMeans or BisectingKMeans
+        Fitted. A parameter that cannot be written as a number, a text or an array (a callable ``init``, a
+        ``random_state`` object) is recorded by its name only. Further batches move a MiniBatchKMeans as they would
+        move the saved one, but its random draws begin anew. (A KernelKMeans may have any function as its kernel: it
+        can only be pickled.)
     path : str or path-like
         The file; any extension, ``.npz`` is usual.
     labels : bool, default=True
@@ -71,14 +69,17 @@ def save(model: "KMeans", path: str | os.PathLike[str], *, labels: bool = True) 
     from sklearn.utils.validation import check_is_fitted
 
     from . import __version__
-    from .kmeans import KMeans
 
-    if type(model) is not KMeans:
-        raise TypeError(f"Only a KMeans can be saved to a model file. Got {model!r} instead.")
+    if type(model) not in _classes().values():
+        raise TypeError(f"Only a {', a '.join(CLASSES)} can be saved to a model file. Got {model!r} instead.")
     check_is_fitted(model)
+    kept = CLASSES[type(model).__name__]
     arrays = {"cluster_centers": to_host(model.cluster_centers_)}
     if labels and hasattr(model, "labels_"):
         arrays["labels"] = to_host(model.labels_)
+    of_class = {name: attrgetter(f"_{name}")(model) for name in kept.arrays}
+    arrays |= {name: array for name, array in of_class.items() if array.size}
+    numbers = {n: kind for n, kind in kept.numbers.items() if n not in kept.optional or hasattr(model, n)}
     params, left_out = {}, {}
     for name, value in model.get_params(deep=False).items():
         if name == "init" and not isinstance(value, str) and not callable(value):
@@ -90,23 +91,23 @@ def save(model: "KMeans", path: str | os.PathLike[str], *, labels: bool = True) 
     arrays = {name: a.astype(a.dtype.newbyteorder("<"), copy=False) for name, a in arrays.items()}
     names = getattr(model, "feature_names_in_", None)
     header = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "gpukmeans": __version__,
         "class": type(model).__name__,
         "params": params,
         "left_out": left_out,
-        "fitted": {name: kind(getattr(model, name)) for name, kind in _NUMBERS.items()},
+        "fitted": {name: kind(attrgetter(name)(model)) for name, kind in numbers.items()},
         "feature_names_in_": None if names is None else [str(name) for name in names],
-        "history_": [[_plain(value) for value in iteration] for iteration in model.history_],
+        "history_": [[_plain(value) for value in iteration] for iteration in getattr(model, "history_", ())],
         "arrays": {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in arrays.items()},
     }
     try:
-        _check(header)  # what load would refuse is not written
+        check(header)  # what load would refuse is not written
     except ModelFileError as error:
         raise ModelFileError(f"{os.fspath(path)} is not written, since it {error}.") from None
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_HEADER), json.dumps(header, indent=1))
+        archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
             member.file_size = array.nbytes + 128  # tells zipfile whether 32 bits are enough for the size
@@ -114,7 +115,7 @@ def save(model: "KMeans", path: str | os.PathLike[str], *, labels: bool = True) 
                 write_npy(stream, array)
 
 
-def load(path: str | os.PathLike[str]) -> "KMeans":
+def load(path: str | os.PathLike[str]) -> Any:
     """Give the model that a file holds; its ``predict`` is that of the saved model, bit for bit.
 
     Parameters
@@ -124,7 +125,7 @@ def load(path: str | os.PathLike[str]) -> "KMeans":
 
     Returns
     -------
-    KMeans
+    KMeans, MiniBatchKMeans or BisectingKMeans
         Fitted; without ``labels_`` if they were not saved. A parameter that was recorded by its name only has
         its default, with a warning.
 
@@ -135,18 +136,15 @@ def load(path: str | os.PathLike[str]) -> "KMeans":
     OSError
         If the file cannot be opened.
     """
-    from .history import History
-    from .kmeans import KMeans
-    from .lloyd import Iteration
-
-    header, arrays = _read(path)
-    known = KMeans().get_params(deep=False)
+    header, arrays = read(path)
+    cls = _classes()[header["class"]]
+    known = cls().get_params(deep=False)
     params = dict(header["params"])
     if "init" in arrays:
         params["init"] = arrays["init"]
     for name in [*params, *header["left_out"]]:
         if name not in known:
-            raise ModelFileError(f"{os.fspath(path)} has a parameter {name!r} that KMeans does not know.")
+            raise ModelFileError(f"{os.fspath(path)} has a parameter {name!r} that {cls.__name__} does not know.")
     for name, what in header["left_out"].items():
         warnings.warn(
             f"{os.fspath(path)}: the model was fitted with {name}={what}, which a model file cannot hold; "
@@ -154,16 +152,39 @@ def load(path: str | os.PathLike[str]) -> "KMeans":
             UserWarning,
             stacklevel=2,
         )
-    model = KMeans(**params)
+    model = cls(**params)
     model.cluster_centers_ = arrays["cluster_centers"]
     if "labels" in arrays:
         model.labels_ = arrays["labels"]
-    for name, value in header["fitted"].items():
-        setattr(model, name, value)
+    fitted = header["fitted"]
+    for name, value in fitted.items():
+        if "." not in name:
+            setattr(model, name, value)
     if header["feature_names_in_"] is not None:
         model.feature_names_in_ = np.array(header["feature_names_in_"], dtype=object)
-    model.history_ = History(Iteration(*values) for values in header["history_"])
+    if header["class"] == "KMeans":
+        model.history_ = History(Iteration(*values) for values in header["history_"])
+    elif header["class"] == "MiniBatchKMeans":
+        model._running = _running(fitted, arrays)
+    else:
+        n_features = model.cluster_centers_.shape[1]
+        none = Tree(np.empty((0, 2, n_features)), np.empty((0, 2), np.int32), np.empty(0, np.int32))
+        model._tree = (
+            none
+            if len(model.cluster_centers_) == 1
+            else Tree(arrays["tree.pairs"], arrays["tree.children"], arrays["tree.scales"])
+        )
     return model
+
+
+def _running(fitted: dict[str, Any], arrays: dict[str, np.ndarray]) -> RunningMeans:
+    given = {name.removeprefix("_running."): value for name, value in fitted.items() if "." in name}
+    dtype = arrays["cluster_centers"].dtype
+    running = RunningMeans(
+        arrays["running.means"], dtype, given.pop("batch_size"), given.pop("peak"), given.pop("scale"), **given
+    )
+    running.weights = arrays["running.weights"]
+    return running
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -174,110 +195,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelFileError, OSError
         As :func:`load`.
     """
-    return _read(path)[0]
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read and check the whole file."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-        if start != b"PK\x03\x04":
-            what = "is not a gpukmeans model file" if start else "is empty"
-            raise ModelFileError(f"{os.fspath(path)} {what}.")
-        try:
-            with zipfile.ZipFile(file) as archive:
-                header = _read_header(archive, os.fstat(file.fileno()).st_size)
-                arrays = {name: _read_array(archive, name, a) for name, a in header["arrays"].items()}
-                if "labels" in arrays:
-                    _check_labels(arrays["labels"], len(arrays["cluster_centers"]))
-                return header, arrays
-        except ModelFileError as error:
-            raise ModelFileError(f"{os.fspath(path)} {error}.") from None
-        except (AttributeError, MemoryError, *CORRUPT) as error:
-            raise ModelFileError(f"{os.fspath(path)} is truncated or corrupt.") from error
-
-
-def _read_header(archive: zipfile.ZipFile, n_bytes: int) -> dict[str, Any]:
-    """Read and check model.json and the list of members."""
-    members = archive.infolist()
-    names = [member.filename for member in members]
-    if _HEADER not in names:
-        raise ModelFileError("is not a gpukmeans model file")
-    if any(m.compress_type != zipfile.ZIP_STORED or m.file_size != m.compress_size for m in members):
-        raise ModelFileError("is not as gpukmeans writes it: its members are compressed")
-    if len(names) > len(set(names)) or sum(member.file_size for member in members) > n_bytes:
-        raise ModelFileError("is corrupt: its members overlap")
-    header = json.loads(archive.read(_HEADER))
-    _check(header)
-    if set(names) != {_HEADER, *(f"{name}.npy" for name in header["arrays"])}:
-        raise ModelFileError("is corrupt: its members are not those that its header states")
-    checked: dict[str, Any] = header
-    return checked
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, stated: dict[str, Any]) -> np.ndarray:
-    """Read one array, if it is exactly what the header states."""
-    dtype, shape = np.dtype(stated["dtype"]), tuple(stated["shape"])
-    data = archive.read(f"{name}.npy")  # zipfile checks its CRC
-    # The .npy header is compared with the only one that fits: there is nothing to parse, so nothing to trust.
-    start = 10 + int.from_bytes(data[8:10], "little")
-    expected = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-    if data[:8] != b"\x93NUMPY\x01\x00" or data[10:start].rstrip() != expected.encode("ascii"):
-        raise ModelFileError(f"is corrupt: {name}.npy is not as the header states")
-    if len(data) - start != math.prod(shape) * dtype.itemsize:
-        raise ModelFileError(f"is corrupt: {name}.npy has not the size that its shape {shape} needs")
-    array = np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        raise ModelFileError(f"is corrupt: {name}.npy has NaN or infinity in it")
-    return array
-
-
-def _check_labels(labels: np.ndarray, n_clusters: int) -> None:
-    if labels.min() < 0 or labels.max() >= n_clusters:
-        raise ModelFileError(f"is corrupt: labels.npy has labels outside 0 to {n_clusters - 1}")
-
-
-def _check(header: Any) -> None:
-    """Check every value of the header: its type, its range, and that they agree."""
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ModelFileError("is not a gpukmeans model file")
-    version = header.get("version")
-    if isinstance(version, int) and version > _VERSION:
-        writer = str(header.get("gpukmeans"))[:40]
-        raise ModelFileError(
-            f"is of version {version} of the format (gpukmeans {writer!r}), and this gpukmeans reads up to "
-            f"{_VERSION}: pip install --upgrade gpukmeans"
-        )
-    fitted, arrays, names = header["fitted"], header["arrays"], header["feature_names_in_"]
-    for array, stated in arrays.items():
-        dtypes, n_dims = _ARRAYS[array]
-        shape = stated["shape"]
-        _demand(stated["dtype"] in dtypes, f"the dtype of {array}")
-        _demand(len(shape) == n_dims, f"the shape of {array}")
-        _demand(all(type(n) is int and n > 0 for n in shape), f"the shape of {array}")
-    _demand("cluster_centers" in arrays, "arrays")
-    n_features = arrays["cluster_centers"]["shape"][1]
-    _demand(version == _VERSION, "version")
-    _demand(header["class"] == "KMeans", "class")
-    _demand(isinstance(header["gpukmeans"], str), "gpukmeans")
-    plain = (type(None), bool, int, float, str)
-    _demand(all(type(value) in plain for value in header["params"].values()), "params")
-    _demand(all(isinstance(value, str) for value in header["left_out"].values()), "left_out")
-    _demand(fitted.keys() == _NUMBERS.keys(), "fitted")
-    for name, kind in _NUMBERS.items():
-        _demand(type(fitted[name]) is kind, name)
-    _demand(fitted["n_features_in_"] == n_features, "n_features_in_")
-    _demand(abs(fitted["_scale_exponent"]) <= _MAX_EXPONENT, "_scale_exponent")
-    if names is not None:
-        _demand(type(names) is list and len(names) == n_features, "feature_names_in_")
-        _demand(all(type(name) is str for name in names), "feature_names_in_")
-    for row in header["history_"]:
-        _demand(len(row) == 5 and all(type(value) in (int, float, type(None)) for value in row), "history_")
-
-
-def _demand(condition: bool, what: str) -> None:
-    if not condition:
-        raise ModelFileError(f"is corrupt: {what} is not as gpukmeans writes it")
+    return read(path)[0]
 
 
 def _as_float(init: Any) -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from . import seeding
+from . import _callbacks, seeding
 from .arrays import namespace
 from .backends.base import Backend
 from .checkpoint import BestRun, Saved, Watch, rng_state, write
@@ -35,21 +35,25 @@ class Runs:
     threshold: float
     max_iter: int
     prints: bool
-    identity: dict[str, Any] = field(default_factory=dict)  # of the fit, for checkpoints
+    identity: dict[str, Any]  # of the fit, for checkpoints
+    tell: Any
+    tasks: _callbacks.Tasks | None
+    attributes: Callable[[Float64Array], dict[str, Any]]  # of a model with these centers
 
-    def best(self, tell: Any, watch: Watch, saved: Saved | None = None) -> Result:
+    def best(self, watch: Watch, saved: Saved | None = None) -> Result:
         """The run with the lowest inertia; of those that find the same clusters the first.
 
         `saved`: go on from there. The watch may end it before all runs are done.
         """
         best = None if saved is None or saved.best is None else self._labelled(saved.best)
         for run in range(1 if saved is None else saved.run, self.n_init + 1):
-            result = self._run(run, tell, watch, best, saved.position if saved and run == saved.run else None)
+            result = self._run(run, watch, best, saved.position if saved and run == saved.run else None)
             if best is None or (
                 result.inertia < best.inertia and not _is_same_clustering(result.labels, best.labels, self.n_clusters)
             ):
                 best = result
-            if watch.ended:
+            enough = self.tasks is not None and self.tasks.end_start(functools.partial(self.attributes, result.centers))
+            if enough or watch.ended:
                 break
         assert best is not None
         return _as_stored(self.backend, self.data, best, self.dtype)
@@ -61,7 +65,9 @@ class Runs:
             self.backend.assign(rows, best.centers)
         return Result(self.backend.labels(self.data.blocks), *best)
 
-    def _run(self, run: int, tell: Any, watch: Watch, best: Result | None, position: Position | None) -> Result:
+    def _run(self, run: int, watch: Watch, best: Result | None, position: Position | None) -> Result:
+        if self.tasks is not None:
+            self.tasks.begin_start(self.max_iter)
         centers = self.start() if position is None else position.now
         if self.prints:
             print("Initialization complete")
@@ -80,13 +86,24 @@ class Runs:
             threshold=self.threshold,
             max_iter=self.max_iter,
             with_inertia=self.prints,
-            on_iteration=functools.partial(_report, self.data, self.prints, tell, f"start {run} of {self.n_init}"),
+            one_by_one=self.tasks is not None,
+            on_iteration=functools.partial(self._report, f"start {run} of {self.n_init}"),
             watch=None if watch.is_idle else watch,
             position=position,
         )
         if self.prints:
             _print_end(self.data, result, self.threshold)
         return result
+
+    def _report(self, run: str, i: int, record: Iteration, centers: Callable[[], Float64Array]) -> bool:
+        """Say what an iteration did, to whoever wants to know; whether a callback wants no more."""
+        record = in_user_units(self.data, record)
+        _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
+        if self.prints:
+            print(f"Iteration {i}, inertia {record.inertia}.")
+        if self.tell is not None:
+            self.tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
+        return self.tasks is not None and self.tasks.iteration(lambda: self.attributes(centers()))
 
 
 def _as_stored(backend: Backend, data: Prepared, result: Result, dtype: Any) -> Result:
@@ -124,15 +141,6 @@ def in_user_units(data: Prepared, record: Iteration) -> Iteration:
         return record
     inertia = None if record.inertia is None else data.unscaled_sq(record.inertia, weighted=True)
     return record._replace(shift_sq=data.unscaled_sq(record.shift_sq), inertia=inertia)
-
-
-def _report(data: Prepared, prints: bool, tell: Any, run: str, i: int, record: Iteration) -> None:
-    record = in_user_units(data, record)
-    _log.debug("iteration %d: %d rows moved, %d rechecked", i, record.n_moved, record.n_rechecked)
-    if prints:
-        print(f"Iteration {i}, inertia {record.inertia}.")
-    if tell is not None:
-        tell(f"{run}, iteration {i + 1}: {record.n_moved:,} rows moved")
 
 
 def _print_end(data: Prepared, result: Result, threshold: float) -> None:

@@ -43,8 +43,8 @@ def exponent_of(value: float) -> int:
 
 
 def limb_bits(n_samples: int) -> int:
-    """How many bits one row may use, so that n_samples of them never overflow an int64."""
-    return 62 - n_samples.bit_length()
+    """How many bits one row may use, so that n_samples of them never overflow an int64; 50 are enough."""
+    return min(62 - n_samples.bit_length(), 50)
 
 
 def exponent(peak: float, bits: int) -> int:

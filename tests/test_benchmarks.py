@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import harness, machine, report
+from benchmarks import estimators, harness, machine, report
 from benchmarks.cases import CASES, Case, make_data, parse, select
 from benchmarks.competitors import COMPETITORS, Answer, Competitor
 
@@ -93,6 +93,27 @@ def test_who_takes_no_tol_runs_as_many_iterations_as_gpukmeans(monkeypatch: pyte
     assert set(asked) == {row["competitors"]["gpukmeans"]["n_iter"]}
 
 
+def test_silhouettes_and_mini_batches_are_compared_before_they_are_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(harness, "SETTLE", 0)
+    monkeypatch.setattr(estimators, "SEEDS", range(2))
+    monkeypatch.setattr(estimators, "LAW_ROWS", 500)
+    of_rows = estimators.silhouettes(Case("silhouette", 300, 3, 4, "float64", "blobs"), 1)
+    case = Case("mini-batches", 600, 3, 4, "float32", "blobs")
+    of_batches = estimators.mini_batches(case, 100, 12, 2)
+    assert of_batches["n_steps"] == 12
+    assert len(of_batches["scikit-learn"]["seconds"]) == 2
+    law = estimators.law("normal", 3, 2)
+    body = "\n".join(report.of_estimators({"date": "today", "timed": [of_rows, of_batches], "law": [law]}))
+    assert "| silhouette | 300, 3, 4 | float64 | blobs |" in body
+    assert "| 12 batches of 100 | 600, 3, 4 | float32 | blobs |" in body
+    assert "over 2 seeds" in body
+    monkeypatch.setattr(estimators.metrics, "silhouette_score", lambda X, labels: 0.5)
+    with pytest.raises(harness.WrongAnswerError, match="silhouette/300x3"):
+        estimators.silhouettes(Case("silhouette", 300, 3, 4, "float64", "blobs"), 1)
+
+
 def test_the_table_keeps_the_rows_that_we_lose(results: Path) -> None:
     run = json.loads(results.read_text())
     fit = run["cases"][0]
@@ -118,8 +139,6 @@ def test_the_report_replaces_what_stands_between_the_markers(results: Path, tmp_
 
 
 def test_the_readme_shows_what_the_report_makes_of_the_committed_results() -> None:
-    body = (
-        (ROOT / "README.md").read_text(encoding="utf-8").partition(report.BEGIN)[2].partition(report.END)[0]
-    )
+    body = (ROOT / "README.md").read_text(encoding="utf-8").partition(report.BEGIN)[2].partition(report.END)[0]
     if RESULTS or body.strip():
         assert report.main([*map(str, RESULTS), "--check"]) == 0

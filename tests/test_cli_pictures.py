@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gpukmeans
 from gpukmeans import KMeans, choose_k, model_file, pictures
 from gpukmeans.cli import main
 from gpukmeans.datasets import make_blobs
@@ -90,6 +91,24 @@ def test_plot_draws_how_the_fit_came_to_its_end(folder, run):
     code, out, err = run("plot", "m.npz", "-o", "x.pdf", "--kind", "convergence")
     assert (code, out, err) == (0, "picture: x.pdf\n", "")
     assert Path("x.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("name", ["MiniBatchKMeans", "BisectingKMeans"])
+def test_models_of_other_estimators_are_taken(folder, run, name):
+    model = getattr(gpukmeans, name)(3, random_state=0).fit(X)
+    model_file.save(model, "other.npz")
+    assert run("predict", "other.npz", "x.npy", "-o", "y.npy")[0] == 0
+    assert np.array_equal(np.load("y.npy"), model.labels_)
+    assert run("plot", "other.npz", "x.npy", "-o", "x.png") == (0, "picture: x.png\nrows: 90\n", "")
+    code, out, err = run("info", "other.npz")
+    assert (code, err) == (0, "")
+    assert f"class: {name}" in out
+    assert f"inertia: {model.inertia_!r}" in out
+    assert ("batches" in out) == (name == "MiniBatchKMeans")
+    code, _, err = run("plot", "other.npz", "-o", "x.png", "--kind", "convergence")
+    assert (code, err) == (1, f"gpukmeans: error: Only KMeans keeps the history_ that is drawn here. Got a {name}.\n")
+    code, _, err = run("plot", "other.npz", "x.npy", "-o", "x.png", "--kind", "voronoi")
+    assert (code, "down its tree" in err) == ((1, True) if name == "BisectingKMeans" else (0, False))
 
 
 # ---------------------------------------------------------------------------------------------- compress

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,7 +16,7 @@ from gpukmeans import KMeans, errors
 from gpukmeans.cli import main
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+PAGES = sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md") if not {"_build", "generated"} & set(p.parts))
 # language and caption of a block of code, and what is in it
 BLOCK = re.compile(r"^```(?:\{code-block\} )?(python|sh)\n(:caption: [^\n]+\n\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS_A_CARD = ":caption: Needs a card"
@@ -50,6 +52,39 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(
             if command[:2] != ["pip", "install"]:  # .ci/run installs
                 assert command[0] == "gpukmeans"
                 assert main(command[1:]) == 0, line
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What makes the pages that are generated."""
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module("pages")
+
+
+def test_the_page_of_the_command_line_has_the_help_of_every_command(pages: ModuleType) -> None:
+    page = pages.command_line()
+    commands = ["fit", "predict", "info", "choose-k", "plot", "compress", "doctor", "bench", "demo"]
+    assert re.findall("^## gpukmeans (.+)$", page, re.MULTILINE) == commands
+    assert len(re.findall(r"^ Example: gpukmeans", page, re.MULTILINE)) == len(commands)
+    assert "--max-iter" in page
+    assert "\x1b" not in page
+    assert max(map(len, page.partition("## gpukmeans")[2].splitlines())) <= pages.WIDTH
+
+
+def test_the_page_of_the_walk_through_shows_text_code_what_it_prints_and_what_it_draws(
+    pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "walk.py"
+    script.write_text(
+        "# %% [markdown]\n# # Title\n#\n# Some text.\n\n# %%\nimport matplotlib.pyplot as plt\nx = 6\n\n"
+        "# %%\nprint(7 * x)\nplt.plot([1, x])\nplt.show()\n"
+    )
+    monkeypatch.setattr(pages, "WALK", script)
+    page = pages.walk_through(tmp_path)
+    said = "```text\n42\n```\n\n![Picture 1 of the walk-through](walk-through-1.png)\n"
+    assert page.startswith("# Title\n")
+    assert f"```python\nprint(7 * x)\nplt.plot([1, x])\nplt.show()\n```\n\n{said}" in page
+    assert (tmp_path / "walk-through-1.png").stat().st_size > 1000
 
 
 def test_the_page_of_errors_has_each_class_of_them() -> None:

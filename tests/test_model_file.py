@@ -37,6 +37,23 @@ def model_bytes(folder):
     return (folder / "valid.npz").read_bytes()
 
 
+OTHERS = {
+    "MiniBatchKMeans": {"n_init": 1, "batch_size": 20, "max_iter": 3},
+    "BisectingKMeans": {},
+}
+
+
+def other_model(name, backend="numpy", n_clusters=4, data=X, **parameters):
+    return getattr(gpukmeans, name)(n_clusters, random_state=0, backend=backend, **OTHERS[name], **parameters).fit(data)
+
+
+@pytest.fixture(scope="module")
+def other_bytes(folder):
+    for name in OTHERS:
+        model_file.save(other_model(name), folder / f"{name}.npz")
+    return {name: (folder / f"{name}.npz").read_bytes() for name in OTHERS}
+
+
 def written(path, content):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -79,6 +96,50 @@ def test_a_loaded_model_predicts_the_same_bits_and_has_the_same_attributes(tmp_p
     new = np.random.default_rng(1).standard_normal((500, 3)) * scale
     for batch in (new, new.astype(np.float32), data):
         support.assert_same_array(loaded.predict(batch), saved.predict(batch), "labels")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("n_clusters", [1, 4])
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e-30), (np.float64, 1.0), (np.float64, 1e30)])
+def test_other_estimators_come_back_with_the_same_bits(tmp_path, name, n_clusters, dtype, scale, backend):
+    data = (X * scale).astype(dtype)
+    saved = other_model(name, backend, n_clusters, data)
+    model_file.save(saved, tmp_path / "m.npz")
+    loaded = model_file.load(tmp_path / "m.npz")
+    assert type(loaded) is type(saved)
+    assert loaded.get_params() == saved.get_params()
+    assert vars(loaded).keys() == vars(saved).keys()
+    assert (loaded.inertia_, loaded.backend_) == (saved.inertia_, saved.backend_)
+    for array in ("cluster_centers_", "labels_"):
+        support.assert_same_array(getattr(loaded, array), getattr(saved, array), array)
+    new = (np.random.default_rng(1).standard_normal((200, 3)) * scale).astype(dtype)
+    support.assert_same_array(loaded.predict(new), saved.predict(new), "labels")
+    support.assert_same_array(loaded.transform(new), saved.transform(new), "distances")
+    model_file.save(loaded, tmp_path / "again.npz")
+    assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
+@pytest.mark.parametrize("is_fitted", [True, False])
+def test_a_loaded_mini_batch_model_goes_on_as_the_saved_one(tmp_path, backend, is_fitted):
+    saved = other_model("MiniBatchKMeans", backend)
+    if not is_fitted:
+        parameters = {"random_state": 0, "reassignment_ratio": 0, "backend": backend}
+        saved = gpukmeans.MiniBatchKMeans(4, **parameters).partial_fit(X[:30]).partial_fit(X[30:] * 1e20)
+    model_file.save(saved, tmp_path / "m.npz", labels=False)
+    loaded = model_file.load(tmp_path / "m.npz")
+    for batch in (X, X * 1e15, X[:20] * 1e25):
+        for model in (saved, loaded):
+            model.partial_fit(batch, sample_weight=np.arange(len(batch)) * 1e15)
+        support.assert_same_array(loaded.cluster_centers_, saved.cluster_centers_, "centers")
+        assert (loaded.inertia_, loaded.n_steps_) == (saved.inertia_, saved.n_steps_)
+
+
+def test_a_loaded_tree_predicts_on_the_backend_that_is_set(tmp_path, backend):
+    model_file.save(other_model("BisectingKMeans", backend), tmp_path / "m.npz")
+    loaded = model_file.load(tmp_path / "m.npz").set_params(backend="numpy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpukmeans.backends, "_why_unavailable", lambda name: None if name == "numpy" else "gone")
+        support.assert_same_array(loaded.predict(X), loaded.labels_)
 
 
 def test_a_loaded_model_can_be_saved_again_and_fitted_again(tmp_path, model):
@@ -137,8 +198,9 @@ def test_what_a_file_cannot_hold_is_recorded_by_name_and_reported(tmp_path):
 def test_only_a_fitted_kmeans_can_be_saved(tmp_path):
     with pytest.raises(NotFittedError):
         model_file.save(KMeans(2), tmp_path / "m.npz")
-    with pytest.raises(TypeError, match="Only a KMeans can be saved"):
-        model_file.save({"centers": X}, tmp_path / "m.npz")
+    for other in ({"centers": X}, gpukmeans.KernelKMeans(2, n_components=5).fit(X)):
+        with pytest.raises(TypeError, match="Only a KMeans, a MiniBatchKMeans, a BisectingKMeans can be saved"):
+            model_file.save(other, tmp_path / "m.npz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -271,6 +333,55 @@ def test_a_header_that_lies_is_refused(folder, model_bytes, change, complaint):
     assert complaint in model_refusal(forged(folder / "m.npz", model_bytes, change=change))
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "complaint"),
+    [
+        ("MiniBatchKMeans", lambda h: h.update({"class": "KMeans"}), "corrupt"),
+        ("MiniBatchKMeans", lambda h: h.update({"class": ["KMeans"]}), "class"),
+        ("MiniBatchKMeans", lambda h: h["fitted"].update({"_running.peak": -1.0}), "_running.peak"),
+        ("MiniBatchKMeans", lambda h: h["fitted"].update({"_running.peak": np.inf}), "_running.peak"),
+        ("MiniBatchKMeans", lambda h: h["fitted"].update({"_running.batch_size": 0}), "_running.batch_size"),
+        ("MiniBatchKMeans", lambda h: h["fitted"].update({"_running.scale": 10**6}), "_running.scale"),
+        ("MiniBatchKMeans", lambda h: h["fitted"].pop("_running.weight_scale"), "fitted"),
+        ("MiniBatchKMeans", set_shape("running.means", [3, 3]), "shape of running.means"),
+        ("MiniBatchKMeans", lambda h: h["arrays"].pop("running.weights"), "corrupt"),
+        ("BisectingKMeans", lambda h: h["arrays"].pop("tree.children"), "corrupt"),
+        ("BisectingKMeans", set_shape("tree.pairs", [3, 2, 2]), "shape of tree.pairs"),
+        ("BisectingKMeans", lambda h: h["fitted"].update(n_iter_=3), "fitted"),
+        ("BisectingKMeans", lambda h: h["params"].update(batch_size=3), "'batch_size' that BisectingKMeans does not"),
+    ],
+)
+def test_a_header_of_another_class_that_lies_is_refused(folder, other_bytes, name, change, complaint):
+    def changed(header):
+        change(header)
+
+    assert complaint in model_refusal(forged(folder / "m.npz", other_bytes[name], change=changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "values", "complaint"),
+    [
+        ("MiniBatchKMeans", "running.weights", np.array([1.0, 2, -1, 0]), "running.weights"),
+        ("MiniBatchKMeans", "running.means", np.full((4, 3), np.nan), "NaN or infinity"),
+        ("BisectingKMeans", "tree.scales", np.array([0, 0, -(2**31)], np.int32), "tree.scales"),
+        *(
+            ("BisectingKMeans", "tree.children", np.array(children, np.int32), "tree.children")
+            for children in (
+                [[0, 0], [0, 0], [0, 0]],  # a circle
+                [[1, 2], [2, -1], [-2, -3]],  # a node that is met twice
+                [[-1, -2], [2, -3], [-4, -1]],  # one that is met from nowhere
+                [[1, -4], [-1, 2], [-2, -2]],  # a label twice
+                [[1, -4], [-1, 3], [-2, -3]],  # no such node
+                [[-1, 1], [2, -2], [-4, -3]],  # labels not from left to right
+            )
+        ),
+    ],
+)
+def test_arrays_of_another_class_that_lie_are_refused(folder, other_bytes, name, array, values, complaint):
+    path = forged(folder / "m.npz", other_bytes[name], arrays={f"{array}.npy": npy_bytes(values)})
+    assert complaint in model_refusal(path)
+
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -280,7 +391,9 @@ ANY_JSON = st.recursive(
 
 @FUZZ
 @given(data=st.data())
-def test_any_value_in_the_header_is_taken_or_refused_in_one_line(folder, model_bytes, data):
+def test_any_value_in_the_header_is_taken_or_refused_in_one_line(folder, model_bytes, other_bytes, data):
+    content = data.draw(st.sampled_from([model_bytes, *other_bytes.values()]))
+
     def change(header):
         place = header
         while True:
@@ -290,9 +403,9 @@ def test_any_value_in_the_header_is_taken_or_refused_in_one_line(folder, model_b
             place = place[key]
         place[key] = data.draw(ANY_JSON)
 
-    path = forged(folder / "m.npz", model_bytes, change=change)
+    path = forged(folder / "m.npz", content, change=change)
     try:
-        assert isinstance(model_file.load(path), KMeans)
+        assert model_file.load(path).n_clusters is not None
     except ModelFileError as error:
         assert_one_line_that_names(path, error)
 

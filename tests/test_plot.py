@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn.cluster
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 from sklearn.decomposition import PCA
 from support import standin_cupy
 
-from gpukmeans import KMeans, choose_k, lloyd_steps, metrics
+import gpukmeans
+from gpukmeans import BisectingKMeans, KMeans, choose_k, lloyd_steps, metrics
 from gpukmeans.choosing import KChoice
 from gpukmeans.datasets import make_blobs
 from gpukmeans.lloyd import Iteration
@@ -426,12 +428,21 @@ def test_twenty_clusters_differ_in_colour_and_seventy_in_colour_or_marker():
         (lambda: StepsDisplay.from_centers(X, X[:3], max_pictures=1), "max_pictures must be at least 2"),
         (lambda: SilhouetteDisplay.from_predictions(X, np.zeros(120, dtype=int)), "Number of labels is 1"),
         (lambda: ConvergenceDisplay.from_estimator(KMeans(3)), "not fitted"),
+        (lambda: ConvergenceDisplay.from_estimator(BisectingKMeans(2).fit(X)), "Only KMeans keeps the history_"),
         (lambda: PaletteDisplay.from_predictions(X, X), r"uint8 of shape \(height, width, 3\)"),
     ],
 )
 def test_bad_input_is_refused_with_what_is_wrong(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+@pytest.mark.parametrize("library", [gpukmeans, sklearn.cluster])
+def test_cells_of_nearest_centers_are_not_drawn_for_a_tree(library):
+    model = library.BisectingKMeans(5, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="BisectingKMeans predicts otherwise: down its tree. Take ClusterDisplay"):
+        VoronoiDisplay.from_estimator(model, X)
+    assert ClusterDisplay.from_estimator(model, X).n_clusters == 5
 
 
 def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch):

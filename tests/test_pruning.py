@@ -143,7 +143,7 @@ def labels_of_passes(pruning, X, passes):
     tiles = pruning.Tiles(labels, passes[0])
     wrong = unread = 0
     for centers in passes:
-        packed = _cpu_centers.packed_groups(tiles.center_at, X.shape[1], 6, tiles.width, X.dtype)
+        packed = _cpu_centers.packed_groups(tiles.center_at, X.shape[1], tiles.packed, tiles.width, X.dtype)
         packed.pack(centers, "exact")
         counts = tiles.assign(X, labels, centers, packed, [_cpu_steps._NO_SUMS], keep=True)
         unread += tiles.n_tiles - int(counts[3])
@@ -321,7 +321,7 @@ def pass_of(pruning, X, centers):
 
     labels = naive.labels(X, centers).astype(np.int32)
     tiles = pruning.Tiles(labels, centers)
-    packed = _cpu_centers.packed_groups(tiles.center_at, X.shape[1], 6, tiles.width, X.dtype)
+    packed = _cpu_centers.packed_groups(tiles.center_at, X.shape[1], tiles.packed, tiles.width, X.dtype)
     packed.pack(centers, "exact")
     tiles.assign(X, labels, centers, packed, [_cpu_steps._NO_SUMS], keep=True)
     return tiles, labels

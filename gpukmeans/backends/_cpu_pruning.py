@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from ..exact import Float64Array, FloatArray, Int64Array
 from . import _numba_pruning, _threads
-from ._cpu_centers import Packed, both_types
+from ._cpu_centers import Packed, both_types, group_width
 from ._layout import TILE
 from ._pruning_rule import Rule
 from ._scratch import scratch
 from .base import Rows
 
-PACKED = 6  # centers that are packed side by side
+PACKED = 6  # a group is so many centers, or a multiple
 MOST_GROUPS = TILE - 4  # so that all bounds of a row cost 16 bytes at most
 SMALLEST = 1 << 29  # multiply-adds of a pass (some milliseconds) below which a fit is over before pruning could pay
 SAMPLE_SHARE, SAMPLE_ROWS = 1 / 32, 1 << 14  # of the rows that a trial looks at
@@ -50,8 +50,8 @@ class Tiles:
 
     def __init__(self, labels: NDArray[np.int32], centers: Float64Array, *, only_some: bool = False) -> None:
         k, d = centers.shape
-        self.parts = parts_of_group(d, k)
-        self.width = self.parts * PACKED
+        self.width = parts_of_group(d, k) * PACKED
+        self.packed = group_width(self.width, d) if self.width % 4 == 0 else PACKED  # centers side by side
         self.center_at = neighbours(centers, self.width)
         self.position_of = np.empty(k, dtype=np.int32)
         self.position_of[self.center_at] = np.arange(k, dtype=np.int32)
@@ -111,8 +111,8 @@ class Tiles:
             _numba_pruning.assign_pruned(
                 data, low // TILE, -(-high // TILE), self.order, self.own, self.common, self.anchor, self.slack,
                 self.offset, fresh, labels, keep, centers, packed.shift, packed.groups, packed.half, packed.bound,
-                packed.bound[3], self.parts, self.center_at, self.position_of, self.group_of, self.moved_by, drift,
-                *sums[worker], counts[worker], memory[worker],
+                packed.bound[3], self.width // self.packed, self.center_at, self.position_of, self.group_of,
+                self.moved_by, drift, *sums[worker], counts[worker], memory[worker],
             )  # fmt: skip
 
         _threads.run(task, len(self.order), len(sums), multiple=TILE)

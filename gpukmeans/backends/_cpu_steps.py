@@ -10,7 +10,7 @@ import numpy as np
 from ..exact import Encoding, Float64Array, FloatArray, Int64Array
 from . import _numba_assign, _numba_centers, _threads
 from ._cpu_centers import Packed, both_types, packed_for, packed_groups
-from ._cpu_pruning import PACKED, Pruning, Tiles
+from ._cpu_pruning import Pruning, Tiles
 from ._layout import TILE
 from ._numba_assign import ASSIGN_LINES, LABELS, MOVED, PASS, REBUILD, REBUILD_SHARE, SIZE, TEAM_SIZE
 from ._numba_compiler import NO_WEIGHT, weights_of, writable
@@ -147,7 +147,7 @@ class Steps(Backend):
         ]
 
         def in_tiles(tiles: Tiles, *, keep: bool = False) -> Int64Array | None:
-            packed = packed_groups(tiles.center_at, X.shape[1], PACKED, tiles.width, X.dtype)
+            packed = packed_groups(tiles.center_at, X.shape[1], tiles.packed, tiles.width, X.dtype)
             # of equal centers all but the first are left out of the scores, which is no bound for where they go
             if packed.pack(centers, self.precision) or not np.isfinite(packed.bound[0]):
                 return None
@@ -249,6 +249,6 @@ def compile_pruning() -> None:
     X = np.arange(64, dtype=np.float32).reshape(32, 2)
     labels, centers = np.zeros(len(X), dtype=np.int32), X[:8].astype(np.float64)
     tiles = Tiles(labels, centers)
-    packed = packed_groups(tiles.center_at, X.shape[1], PACKED, tiles.width, X.dtype)
+    packed = packed_groups(tiles.center_at, X.shape[1], tiles.packed, tiles.width, X.dtype)
     packed.pack(centers, "exact")
     tiles.assign(X, labels, centers, packed, [_NO_SUMS], keep=True)

@@ -34,10 +34,6 @@ LANES64 = LANES // 2
 ROWS = 8
 """Rows whose distances are added up side by side: enough chains of additions to hide their latency."""
 
-MOST_BITS = 50
-"""Where ``|y| <= 2**50``, the float64 sum ``y + 1.5 2**52`` is rounded to a whole number, ties to even as `rint`, and
-its last bits are that number: codes of at most so many bits (2048 rows or more) are rounded and converted at once."""
-
 MARGIN = 2.0**-20
 """Of a bound of the pruning: covers a few roundings of a sum of float32, relative to its terms."""
 

@@ -14,7 +14,7 @@ from . import _numba_passes, _threads
 from ._cpu_centers import both_types
 from ._cpu_steps import Steps
 from ._layout import LANES64 as LANES
-from ._layout import MOST_BITS, ROWS
+from ._layout import ROWS
 from ._numba_compiler import NO_WEIGHT, weights_of, writable
 from ._tiles import VECTOR_CODE
 from .base import Rows, Summary
@@ -25,6 +25,7 @@ else:
     from ._numpy import NumpyBackend as Seeding  # type: ignore[assignment]
 
 FEW_ROWS = 1 << 13  # whose distances are kept and summed by NumPy sooner than kernels are called twice
+EXTENT_VALUES = 1 << 17  # looked through twice, for the smallest and the largest: the second time in the cache
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
 SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
 
@@ -35,6 +36,19 @@ def _flat(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _buffers(workers: int, n_features: int) -> Float64Array:
     return np.empty((workers, _numba_passes.buffer_size(n_features)))
+
+
+def _extents(X: FloatArray) -> list[FloatArray]:
+    """Smallest and largest values of each column, of most rows and of the others.
+
+    NumPy compares a row with another one in vectors, so rows of a few features are put side by side.
+    """
+    n, d = X.shape
+    beside = max(1, min(512 // d, n // 4))
+    most = X[: n - n % beside].reshape(-1, beside * d)
+    extents = [ufunc.reduce(most).reshape(beside, d) for ufunc in (np.minimum, np.maximum)]
+    found = [extents[0].min(axis=0), extents[1].max(axis=0)]
+    return found if n % beside == 0 else [*found, X[n - n % beside :].min(axis=0), X[n - n % beside :].max(axis=0)]
 
 
 class NumbaBackend(Steps, Seeding):
@@ -49,24 +63,17 @@ class NumbaBackend(Steps, Seeding):
     def summary(self, rows: Rows) -> Summary:
         X = rows.dense()
         n, d = X.shape
-        period = d * max(1, 512 // d)  # rows of a few features are read several at a time, to fill the vectors
-        workers = _threads.n_workers(n, d)
-        smallest = np.full((workers, period), np.inf)
-        largest = np.full((workers, period), -np.inf)
-        data, buffers = _flat(X), _buffers(workers, d)
-        finite = np.ones(workers, dtype=bool)
+        found: list[Float64Array] = []  # NaN and infinity show in them, too
 
-        def task(worker: int, low: int, high: int) -> None:
-            finite[worker] &= _numba_passes.extent(
-                data, low * d, high * d, period, smallest[worker], largest[worker], buffers[worker]
-            )
+        def task(_: int, low: int, high: int) -> None:
+            size = max(1, EXTENT_VALUES // d)
+            for start in range(low, high, size):
+                found.extend(_extents(X[start : min(start + size, high)]))
 
-        _threads.run(task, n, workers)
-        return Summary(
-            smallest.reshape(-1, d).min(axis=0),
-            largest.reshape(-1, d).max(axis=0),
-            bool(finite.all()),
-        )
+        _threads.run(task, n, _threads.n_workers(n, d))
+        smallest, largest = np.min(found, axis=0), np.max(found, axis=0)
+        finite = bool(np.isfinite(smallest).all() and np.isfinite(largest).all())
+        return Summary(smallest.astype(np.float64), largest.astype(np.float64), finite)
 
     def is_finite(self, rows: Rows) -> bool:
         if rows.n_samples * rows.data.shape[1] <= FEW_VALUES:
@@ -93,7 +100,6 @@ class NumbaBackend(Steps, Seeding):
         # rows of a few features are read several at a time, to fill the vectors
         repeat = 1 if d >= 64 else LANES // math.gcd(d, LANES)
         period = repeat * d
-        n_chunks = period // LANES if codes.first.bits <= MOST_BITS else 0
         workers = _threads.n_workers(n, d)
         first, second = np.zeros((2, workers, period), dtype=np.int64)
         data, buffers = _flat(X), _buffers(workers, d)
@@ -101,9 +107,8 @@ class NumbaBackend(Steps, Seeding):
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_passes.moment_sums(
-                data, low * d, high * d, period, n_chunks, pivot, scale1, scale2, first[worker], second[worker],
-                buffers[worker],
-            )  # fmt: skip
+                data, low * d, high * d, period, pivot, scale1, scale2, first[worker], second[worker], buffers[worker]
+            )
 
         _threads.run(task, n, workers)
         return first.reshape(-1, d).sum(axis=0), second.reshape(-1, d).sum(axis=0)
@@ -205,19 +210,28 @@ class NumbaBackend(Steps, Seeding):
         _threads.run(task, n, workers)
         return out
 
-    def distance_sums(self, X: FloatArray, others: FloatArray, ends: Int64Array, code: FixedPoint) -> Int64Array:
-        (n, d), columns = X.shape, _numba_passes.COLUMNS
-        padded = np.zeros((-(-len(others) // columns) * columns, d))
-        padded[: len(others)] = others
+    def distance_sums(
+        self, others: Float64Array, low: int, high: int, ends: Int64Array, code: FixedPoint
+    ) -> Int64Array:
+        (n, d), columns = others.shape, _numba_passes.COLUMNS
+        n_tiles, own = -(-n // columns), (low // columns, -(-high // columns))
+        padded = np.zeros((n_tiles * columns, d))
+        padded[:n] = others
         packed = np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1))
-        workers = _threads.n_workers(n, d * len(others))
-        data, scale, buffers = _flat(writable(X)), float(code.scale[0]), _buffers(workers, d)
-        sums, parts = np.zeros((n, len(ends)), dtype=np.int64), np.empty((workers, ROWS, columns))
+        clusters = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+        workers = min(_threads.n_workers(high - low, d * n), own[1] - own[0])
+        sums = np.zeros((workers, high - low, len(ends)), dtype=np.int64)
+        parts, column = np.empty((workers, ROWS, columns)), np.empty((workers, columns), dtype=np.int64)
+        flat, scale = padded.reshape(-1), float(code.scale[0])
 
-        def task(worker: int, low: int, high: int) -> None:
+        def task(worker: int, first: int, last: int) -> None:
+            tiles = (own[0] + first, own[0] + last)
             _numba_passes.distance_sums(
-                data, low, high, packed, ends, scale, sums[low:high], parts[worker], buffers[worker]
+                flat, packed, ends, clusters, tiles, own, scale, sums[worker], parts[worker], column[worker]
             )
 
-        _threads.run(task, n, workers, multiple=ROWS)
-        return sums
+        _threads.run(task, own[1] - own[0], workers)
+        total: Int64Array = sums[0]
+        for more in sums[1:]:
+            total += more
+        return total

@@ -12,8 +12,10 @@ from ._tiles import VECTOR_CODE, load_tile, score_blocks, score_groups
 
 if VECTOR_CODE:
     from ._atomic import fetch_add, pause, read, write
+    from ._simd_passes import code
 else:
     from ._plain_atomic import fetch_add, pause, read, write
+    from ._plain_passes import code
 
 LABELS, REBUILD, MOVED = 0, 1, 2
 """What `assign` does with the sums: leaves them, adds every row, or moves the rows that changed."""
@@ -112,8 +114,8 @@ def _move_rows(X, rows, m, old, new, weight, scale, sums):  # type: ignore[no-un
         if weight.size > 0:
             w = weight[row]
             y = w * scale[n_features]
-            high = np.int64(np.rint(y))
-            low = np.int64(np.rint((y - np.rint(y)) * low_scale))
+            high = code(y)
+            low = code((y - np.rint(y)) * low_scale)
             sums[b, n_features + 1] += low
             if a >= 0:
                 sums[a, n_features + 1] -= low
@@ -123,9 +125,8 @@ def _move_rows(X, rows, m, old, new, weight, scale, sums):  # type: ignore[no-un
         if two_limbs:
             for j in range(n_features):
                 y = w * X[1][row, j] * scale[j]
-                limb = np.rint(y)
-                high = np.int64(limb)
-                low = np.int64(np.rint((y - limb) * low_scale))
+                high = code(y)
+                low = code((y - np.rint(y)) * low_scale)
                 sums[b, j] += high
                 sums[b, n_features + 2 + j] += low
                 if a >= 0:
@@ -133,12 +134,12 @@ def _move_rows(X, rows, m, old, new, weight, scale, sums):  # type: ignore[no-un
                     sums[a, n_features + 2 + j] -= low
         elif a >= 0:
             for j in range(n_features):
-                high = np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
+                high = code(w * np.float64(X[0][row, j]) * scale[j])
                 sums[b, j] += high
                 sums[a, j] -= high
         else:
             for j in range(n_features):
-                sums[b, j] += np.int64(np.rint(w * np.float64(X[0][row, j]) * scale[j]))
+                sums[b, j] += code(w * np.float64(X[0][row, j]) * scale[j])
 
 
 def _iterate(  # type: ignore[no-untyped-def]

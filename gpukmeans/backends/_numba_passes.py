@@ -1,4 +1,4 @@
-"""Compiled kernels beside the assignment: ranges, moments, distances to the own center, their sum.
+"""Compiled kernels beside the assignment: peaks, moments, distances to the own center, their sum.
 
 Each works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in
 the cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
@@ -14,20 +14,20 @@ from ._layout import ROWS
 from ._numba_compiler import compiled
 from ._numba_distance import distance
 from ._tiles import VECTOR_CODE
+from .base import SUM_ROWS
 
 if VECTOR_CODE:
-    from ._simd_passes import distance_rows, moment_rows, own_rows
+    from ._simd_passes import code, distance_rows, moment_rows, own_rows
 else:
-    from ._plain_passes import distance_rows, moment_rows, own_rows
+    from ._plain_passes import code, distance_rows, moment_rows, own_rows
 
 WIDENED = 1024  # values widened at a time, and summed by columns: they stay in the first cache
-LARGEST = np.finfo(np.float64).max
-COLUMNS = 512  # distances of a row at a time: 32 KB for ROWS rows
+COLUMNS = SUM_ROWS  # distances of a row at a time: 32 KB for ROWS rows
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
 
 def buffer_size(n_features: int) -> int:
-    """Values of float64 that a pass widens at a time: ROWS rows, or ROWS periods of `extent` and `moment_sums`."""
+    """Values of float64 that a pass widens at a time: ROWS rows, or ROWS periods of `moment_sums`."""
     return ROWS * max(512, n_features)
 
 
@@ -44,19 +44,6 @@ def _wide(X, first, last, buffer):  # type: ignore[no-untyped-def]
 wide = compiled(_wide, inline="always")
 
 
-def _extent(X, low, high, period, smallest, largest, buffer):  # type: ignore[no-untyped-def]
-    """Per column of X seen as rows of `period` values: min and max of values low..high. False at a NaN or inf."""
-    bad = np.int64(0)
-    for start in range(low, high, period):
-        x = wide(X, start, min(start + period, high), buffer)  # a whole number of rows: columns agree in the last, too
-        for q in range(x.size):
-            v = x[q]
-            smallest[q] = v if v < smallest[q] else smallest[q]
-            largest[q] = v if v > largest[q] else largest[q]
-            bad |= np.int64(0) if abs(v) <= LARGEST else np.int64(1)
-    return bad == 0
-
-
 def _weighted_extent(X, weight, low, high, peaks, buffer):  # type: ignore[no-untyped-def]
     n_features = peaks.size
     for i in range(low, high):
@@ -67,12 +54,12 @@ def _weighted_extent(X, weight, low, high, peaks, buffer):  # type: ignore[no-un
             peaks[j] = y if y > peaks[j] else peaks[j]
 
 
-def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, sum2, buffer):  # type: ignore[no-untyped-def]
+def _moment_sums(X, low, high, period, pivot, scale1, scale2, sum1, sum2, buffer):  # type: ignore[no-untyped-def]
     """Add rint(q 2**e1) and rint(q q 2**e2), q = x - pivot, by column of X seen as rows of `period` values.
 
-    The first ``n_chunks LANES`` columns in vectors, for codes of at most MOST_BITS; the others one by one. low, high:
-    values.
+    The columns that fill vectors in vectors, the others one by one. low, high: values.
     """
+    n_chunks = period // LANES
     step = max(ROWS, WIDENED // period) * period
     for start in range(low, high, step):
         values = wide(X, start, min(start + step, high), buffer)
@@ -82,15 +69,11 @@ def _moment_sums(X, low, high, period, n_chunks, pivot, scale1, scale2, sum1, su
             continue
         for i in range(n + 1):
             begin = n_chunks * LANES if i < n else 0
-            x = values[i * period + begin : (i + 1) * period]  # columns agree in the last one, which is shorter, too
-            middle, unit1, total1 = pivot[begin:], scale1[begin:], sum1[begin:]
-            unit2, total2 = scale2[begin:], sum2[begin:]
-            # indices from 0 on, and two loops: or LLVM's vectoriser cannot see that it may
-            for c in range(x.size):
-                total1[c] += np.int64(np.rint((x[c] - middle[c]) * unit1[c]))
-            for c in range(x.size):
-                q = x[c] - middle[c]
-                total2[c] += np.int64(np.rint(q * q * unit2[c]))
+            for q in range(i * period + begin, min((i + 1) * period, values.size)):
+                c = q - i * period
+                y = values[q] - pivot[c]
+                sum1[c] += code(y * scale1[c])
+                sum2[c] += code(y * y * scale2[c])
 
 
 def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
@@ -148,9 +131,8 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
             b = np.int64(0)
             for i in range(m):
                 y = sq[i] * scale[s]
-                limb = np.rint(y)
-                a += np.int64(limb)
-                b += np.int64(np.rint((y - limb) * low_scale))
+                a += code(y)
+                b += code((y - np.rint(y)) * low_scale)
             limbs[s, 0] += a
             limbs[s, 1] += b
     return top
@@ -180,40 +162,68 @@ def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignor
                     out[0][start + r, k] = part[r, k]
 
 
-def _distance_sums(X, low, high, packed, ends, scale, sums, part, buffer):  # type: ignore[no-untyped-def]
-    """Add to sums[row - low, c] the codes ``rint(distance 2**e)`` of each row to the others of cluster c.
+def _add_column_code(sums, low, n, cluster, column):  # type: ignore[no-untyped-def]
+    """Move what is in `column` to that column of the sums of n rows from `low` on."""
+    for q in range(n):
+        sums[low + q, cluster] += column[q]
+    column[:] = 0
 
-    packed: the others, sorted by cluster, (n_chunks, n_features, LANES), a multiple of COLUMNS of them; ends: where
-    each cluster ends; part: (ROWS, COLUMNS) float64, scratch.
+
+_add_column = compiled(_add_column_code)
+
+
+def _distance_sums(  # type: ignore[no-untyped-def]
+    X, packed, ends, clusters, tiles, own, scale, sums, part, column
+):
+    """Add to sums[row, c] the codes ``rint(distance 2**e)`` of rows to the others of cluster c.
+
+    For the rows in the tiles of COLUMNS rows from tiles[0] to tiles[1]; row 0 of sums is the first row of tile own[0].
+    A pair of rows in the tiles from own[0] to own[1] counts for both: it is looked at for the earlier tile only.
+
+    X: the others, sorted by cluster, flat; packed: the same, (n_chunks, n_features, LANES), a multiple of COLUMNS of
+    them, zeros after the last; ends: where each cluster ends; clusters: of each of them; part: (ROWS, COLUMNS),
+    column: (COLUMNS,) float64 and int64, scratch.
     """
-    n_features = packed.shape[1]
-    chunks = COLUMNS // LANES
-    for start in range(low, high, ROWS):
-        for i in range(ROWS):
-            row = min(start + i, high - 1)  # the last row fills the last ones
-            for j in range(n_features):
-                at = row * n_features + j
-                buffer[i * n_features + j] = X[1][at] if X[1].size else np.float64(X[0][at])
+    n_features, chunks, n = packed.shape[1], COLUMNS // LANES, clusters.size
+    codes = part.view(np.int64)
+    for tile in range(tiles[0], tiles[1]):
         first_cluster = 0
-        for piece in range(packed.shape[0] // chunks):
-            first = piece * COLUMNS
+        for other in range(packed.shape[0] // chunks):
+            first, last = other * COLUMNS, min((other + 1) * COLUMNS, n)
             while ends[first_cluster] <= first:
                 first_cluster += 1
-            distance_rows(buffer, packed[piece * chunks : (piece + 1) * chunks], part, n_features, chunks)
-            for i in range(min(ROWS, high - start)):
-                begin, cluster = first, first_cluster
-                while cluster < ends.size and begin < first + COLUMNS:
-                    end = min(ends[cluster], first + COLUMNS)
-                    distances = part[i, begin - first : end - first]
-                    total = np.int64(0)
-                    for q in range(distances.size):
-                        total += np.int64(np.rint(distances[q] * scale))
-                    sums[start + i - low, cluster] += total
-                    begin = end
-                    cluster += 1
+            is_own = own[0] <= other < own[1]
+            if is_own and other < tile:
+                continue
+            for_both = is_own and other > tile
+            now = clusters[tile * COLUMNS]
+            column[:] = 0
+            for start in range(tile * COLUMNS, min((tile + 1) * COLUMNS, n), ROWS):
+                x = X[start * n_features : (start + ROWS) * n_features]
+                distance_rows(x, packed[other * chunks : (other + 1) * chunks], part, n_features, chunks)
+                for row in range(start, min(start + ROWS, n)):
+                    values, coded = part[row - start], codes[row - start]
+                    for q in range(COLUMNS):  # those after the last mean nothing, and are not looked at
+                        coded[q] = code(values[q] * scale)
+                    begin, cluster = first, first_cluster
+                    while begin < last:
+                        end = min(ends[cluster], last)
+                        total = np.int64(0)
+                        for q in range(begin - first, end - first):
+                            total += coded[q]
+                        sums[row - own[0] * COLUMNS, cluster] += total
+                        begin = end
+                        cluster += 1
+                    if for_both:
+                        if clusters[row] != now:
+                            _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
+                            now = clusters[row]
+                        for q in range(COLUMNS):
+                            column[q] += coded[q]
+            if for_both:
+                _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
 
 
-extent = compiled(_extent)
 weighted_extent = compiled(_weighted_extent)
 moment_sums = compiled(_moment_sums)
 own_sqdist = compiled(_own_sqdist)

@@ -8,6 +8,10 @@ from ._layout import LANES64, ROWS
 from ._numba_compiler import compiled
 
 
+def _code(y):  # type: ignore[no-untyped-def]
+    return np.int64(np.rint(y))
+
+
 def _moment_rows(values, pivot, scale1, scale2, sum1, sum2, period, n_rows, n_chunks):  # type: ignore[no-untyped-def]
     for i in range(n_rows):
         for c in range(n_chunks * LANES64):
@@ -35,6 +39,7 @@ def _distance_rows(X, packed, out, n_features, n_chunks):  # type: ignore[no-unt
             out[r, k] = np.sqrt(total)
 
 
+code = compiled(_code, inline="always")
 moment_rows = compiled(_moment_rows, inner=True)
 own_rows = compiled(_own_rows, inner=True)
 distance_rows = compiled(_distance_rows, inner=True)

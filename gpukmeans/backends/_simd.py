@@ -135,16 +135,21 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
                     b.store(load(total, (c * VECTORS + v) * lane_bytes, vector), score[c, v])
             else:
                 multiply_add(packed, const(0), n_features)
-            first_label = b.trunc(b.mul(g, const(group)), i32)
-            for c in range(group):
-                number = splat(b.add(first_label, ir.Constant(i32, c)), ivector)
-                for v in range(VECTORS):
-                    new, old = b.load(score[c, v]), b.load(best[v])
-                    less = b.fcmp_ordered("<", new, old)
-                    loser, runner_up = b.select(less, old, new), b.load(second[v])
-                    b.store(b.select(b.fcmp_ordered("<", loser, runner_up), loser, runner_up), second[v])
-                    b.store(b.select(less, new, old), best[v])
-                    b.store(b.select(less, number, b.load(label[v])), label[v])
+            base = splat(b.trunc(b.mul(g, const(group)), i32), ivector)
+            for v in range(VECTORS):  # one after the other: both at once do not fit the registers
+                before = least = b.load(best[v])
+                runner_up, number = b.load(second[v]), ir.Constant(ivector, [0] * LANES)
+                for c in range(group):
+                    new = b.load(score[c, v])
+                    less = b.fcmp_ordered("<", new, least)
+                    loser = b.select(less, least, new)
+                    runner_up = b.select(b.fcmp_ordered("<", loser, runner_up), loser, runner_up)
+                    least = b.select(less, new, least)
+                    number = b.select(less, ir.Constant(ivector, [c] * LANES), number)
+                b.store(least, best[v])
+                b.store(runner_up, second[v])
+                less = b.fcmp_ordered("<", least, before)
+                b.store(b.select(less, b.add(base, number), b.load(label[v])), label[v])
         for v in range(VECTORS):
             store(b.load(best[v]), best_out, v * lane_bytes, vector)
             store(b.load(second[v]), second_out, v * lane_bytes, vector)

@@ -18,7 +18,8 @@ from ._layout import LANES64 as LANES
 from ._layout import ROWS
 
 cgutils: Any = _cgutils  # untyped
-MAGIC = 1.5 * 2.0**52  # see MOST_BITS
+MAGIC = 1.5 * 2.0**52  # see exact.MOST_BITS
+_MAGIC_BITS = int(np.array(MAGIC).view(np.int64))
 
 _F64, _I32, _I64 = ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTEGERS = ir.VectorType(_F64, LANES), ir.VectorType(_I64, LANES)
@@ -46,13 +47,22 @@ def _load_values(b: Any, base: Any, offset: Any) -> Any:
     return b.load(_at(b, base, offset, _VECTOR), align=8)
 
 
+def _code(typing: Any, y: Any) -> Any:
+    """``rint(y)`` as an integer: a code of at most MOST_BITS."""
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        return b.sub(b.bitcast(b.fadd(args[0], ir.Constant(_F64, MAGIC)), _I64), _const(_MAGIC_BITS))
+
+    return types.int64(types.float64), codegen
+
+
 def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
     values, pivot, scale1, scale2, sum1, sum2 = (
         _address(context, b, kind, array) for kind, array in zip(signature.args[:6], args[:6], strict=True)
     )
     period, n_rows, n_chunks = args[6:]
     magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
-    surplus = _splat(b, b.mul(n_rows, _const(int(np.array(MAGIC).view(np.int64)))), _INTEGERS)
+    surplus = _splat(b, b.mul(n_rows, _const(_MAGIC_BITS)), _INTEGERS)
     total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
     row_bytes = b.mul(period, _const(8))
     with cgutils.for_range(b, n_chunks) as chunks:
@@ -80,7 +90,7 @@ def _moment_rows(
     """Add ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column.
 
     For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values. values: flat; sum1, sum2: int64, the
-    others float64. No code may pass MOST_BITS.
+    others float64.
     """
     numbers = (types.intp,) * 3
     return types.void(values, pivot, scale1, scale2, sum1, sum2, *numbers), _moment_codegen
@@ -182,6 +192,7 @@ def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, n_features: Any, 
     return types.void(X, packed, out, types.intp, types.intp), _distance_codegen
 
 
+code: Any = intrinsic(_code)
 moment_rows: Any = intrinsic(_moment_rows)
 own_rows: Any = intrinsic(_own_rows)
 distance_rows: Any = intrinsic(_distance_rows)

@@ -16,6 +16,8 @@ from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
+from ._simd_passes import MAGIC
+
 cgutils: Any = _cgutils  # untyped
 
 TRIALS = 8
@@ -48,12 +50,6 @@ def _splat(b: Any, value: Any) -> Any:
     undefined = ir.Constant(ir.VectorType(value.type, TRIALS), ir.Undefined)
     mask = ir.Constant(ir.VectorType(i32, TRIALS), [0] * TRIALS)
     return b.shuffle_vector(b.insert_element(undefined, value, ir.Constant(i32, 0)), undefined, mask)
-
-
-def _rint(b: Any, value: Any) -> Any:
-    """To the nearest integer, for a float64 or a vector of them."""
-    name = "llvm.rint.f64" if value.type == f64 else f"llvm.rint.v{TRIALS}f64"
-    return b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(value.type, [value.type]), name), [value])
 
 
 def _fetch(b: Any, address: Any) -> None:
@@ -191,8 +187,10 @@ def make_add_gains() -> Callable[..., None]:
             new = b.load(_at(b, after, b.mul(loop.index, _const(TRIALS * 8)), vector), align=8)
             olds = _splat(b, old)
             nearest = b.select(b.fcmp_ordered("<", new, olds), new, olds)
-            one = b.fptosi(_rint(b, b.fmul(b.fmul(weight, old), scale)), i64)
-            each = b.fptosi(_rint(b, b.fmul(b.fmul(_splat(b, weight), nearest), _splat(b, scale))), integers)
+            # what MAGIC adds to the integers is gone in the difference
+            one = b.bitcast(b.fadd(b.fmul(b.fmul(weight, old), scale), ir.Constant(f64, MAGIC)), i64)
+            each = b.fmul(b.fmul(_splat(b, weight), nearest), _splat(b, scale))
+            each = b.bitcast(b.fadd(each, ir.Constant(vector, [MAGIC] * TRIALS)), integers)
             b.store(b.add(b.load(total), b.sub(_splat(b, one), each)), total)
         b.store(b.load(total), _at(b, gains, _const(0), integers), align=8)
         return context.get_dummy_value()

@@ -29,6 +29,9 @@ from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, 
 SPARSE_BLOCK_VALUES = 1 << 20
 """Values of a block of sparse rows once it is expanded: 8 MB in float64."""
 
+SUM_ROWS = 512
+"""Rows of a tile of `Backend.distance_sums`: among the rows that it is asked for, a distance is taken once for both."""
+
 METRIC_VALUES = 1 << 20
 """Distances at a time, where they are kept: 8 MB."""
 
@@ -78,7 +81,10 @@ class Rows:
 
     def take(self, indices: Sequence[int] | NDArray[np.intp]) -> FloatArray:
         """Rows of this block by index, on the host, shape (n_indices, n_features)."""
-        taken = self.data[np.asarray(indices, dtype=np.intp)]
+        chosen = np.asarray(indices, dtype=np.intp)
+        if isinstance(self.data, np.ndarray):
+            return np.take(self.data, chosen, axis=0)  # a third of the time that it takes to index with them
+        taken = self.data[chosen]
         rows: FloatArray = taken if isinstance(taken, np.ndarray) else taken.toarray()
         return rows
 
@@ -421,29 +427,32 @@ class Backend(ABC):
         """Distances (not squared) to every center, (n_samples, n_clusters), in the dtype of X, where `labels` are."""
 
     # ---- metrics
-    def distance_sums(self, X: FloatArray, others: FloatArray, ends: Int64Array, code: FixedPoint) -> Int64Array:
-        """Sums of the codes of the distances (not squared) of each row to the rows of each cluster.
+    def distance_sums(
+        self, others: Float64Array, low: int, high: int, ends: Int64Array, code: FixedPoint
+    ) -> Int64Array:
+        """Sums of the codes of the distances (not squared) of some rows to the rows of each cluster.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
-            On the host, in float32 or float64.
-        others : ndarray of shape (n_others, n_features)
-            Sorted by cluster.
+        others : ndarray of float64, shape (n_others, n_features)
+            On the host, sorted by cluster.
+        low, high : int
+            Which of them the sums are of; `low` is a multiple of SUM_ROWS, and so is `high` unless it is n_others.
         ends : ndarray of int64, shape (n_clusters,)
             Where each cluster ends.
         code : FixedPoint
 
         Returns
         -------
-        sums : ndarray of int64, shape (n_samples, n_clusters)
+        sums : ndarray of int64, shape (high - low, n_clusters)
         """
         begins = np.concatenate([[0], ends[:-1]])
-        result = np.empty((len(X), len(ends)), dtype=np.int64)
+        result = np.empty((high - low, len(ends)), dtype=np.int64)
         size = max(1, METRIC_VALUES // len(others))
-        for low in range(0, len(X), size):
-            distances = np.sqrt(exact.sq_distances(X[low : low + size, None], others[None]))
-            result[low : low + size] = np.add.reduceat(code.high(distances), begins, axis=1)
+        for first in range(low, high, size):
+            rows = others[first : min(first + size, high), None]
+            codes = code.high(np.sqrt(exact.sq_distances(rows, others[None])))
+            result[first - low : first - low + len(rows)] = np.add.reduceat(codes, begins, axis=1)
         return result
 
     # ---- seeding: k-means++ over one block

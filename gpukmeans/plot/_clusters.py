@@ -170,6 +170,33 @@ class VoronoiDisplay(ClusterDisplay):
     """
 
     @classmethod
+    def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None) -> Any:
+        """Draw what a fitted estimator predicts for rows, and the cells of its centers.
+
+        Parameters
+        ----------
+        estimator : KMeans, MiniBatchKMeans or another fitted clusterer that predicts the nearest center
+        X : {array-like, sparse matrix, device array} of shape (n_samples, 2)
+        ax : matplotlib.axes.Axes, default=None
+
+        Returns
+        -------
+        display : VoronoiDisplay
+
+        Raises
+        ------
+        ValueError
+            For other than 2 features, and for a BisectingKMeans, which predicts by its tree.
+        """
+        if hasattr(estimator, "bisecting_strategy"):  # this package's and scikit-learn's
+            raise ValueError(
+                f"VoronoiDisplay draws where each center is the nearest one, and {type(estimator).__name__} predicts "
+                "otherwise: down its tree. Take ClusterDisplay, or VoronoiDisplay.from_predictions with the labels of "
+                "the nearest centers."
+            )
+        return super().from_estimator(estimator, X, ax=ax)
+
+    @classmethod
     def from_predictions(cls, X: Any, labels: Any, centers: Any = None, *, ax: Any = None) -> Any:
         """Draw rows with given labels and the cells of given centers.
 

@@ -57,7 +57,9 @@ class ConvergenceDisplay:
         """
         from sklearn.utils.validation import check_is_fitted
 
-        check_is_fitted(estimator, "history_")
+        if not hasattr(estimator, "history_"):
+            check_is_fitted(estimator)
+            raise ValueError(f"Only KMeans keeps the history_ that is drawn here. Got a {type(estimator).__name__}.")
         return cls(estimator.history_).plot()
 
     def plot(self) -> ConvergenceDisplay:

@@ -17,7 +17,7 @@ from support import assert_same_array, assert_same_fit, quiet_fit, result_of
 
 import gpukmeans
 import naive
-from gpukmeans import KMeans
+from gpukmeans import KMeans, metrics
 from gpukmeans.arrays import is_numba, to_host
 from gpukmeans.backends import Work, _cuda_rows, _numba_cuda, get_backend
 
@@ -124,6 +124,10 @@ def functions_and_several_runs_work_on_the_card():
     for a, b in zip(got, gpukmeans.pairwise_distances_argmin_min(X, Y, backend="numpy"), strict=True):
         assert is_numba(a)
         assert_same_array(to_host(a), b)
+    got = metrics.simplified_silhouette_samples(cuda.to_device(X), Y, backend=NAME)
+    assert_same_array(got, metrics.simplified_silhouette_samples(X, Y, backend="numpy"))
+    score = metrics.silhouette_score(cuda.to_device(X), np.arange(14) % 3, backend=NAME)
+    assert score == metrics.silhouette_score(X, np.arange(14) % 3, backend="numpy")
     parameters = {"init": "random", "n_init": 2, "max_iter": 2, "random_state": 0}
     runs = [
         quiet_fit(KMeans(3, backend=b, **parameters), data) for b, data in ((NAME, cuda.to_device(X)), ("numpy", X))
