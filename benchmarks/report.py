@@ -5,7 +5,7 @@
     python -m benchmarks.report --card benchmarks/results/NAME.json ...   print what on_gpu.sh has found
 
 The table stands between two markers of README.md and is made here only. Every measured case is in it, those
-that gpukmeans loses too. The JSON of memory.py may be among the files.
+that gpukmeans loses too. The JSON of memory.py, batch.py and starts.py may be among the files.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ OTHERS = [name for name in COMPETITORS if name not in (OURS, REFERENCE)]
 Row = dict[str, Any]
 
 
-def load(paths: list[Path]) -> tuple[list[Row], list[Row], Row | None, Row | None]:
-    """Runs; their rows of cases with the limits of their machine; what memory.py and estimators.py wrote."""
+def load(paths: list[Path]) -> tuple[list[Row], list[Row], dict[str, Row]]:
+    """Runs; their rows of cases with the limits of their machine; the results of other scripts by what is in them."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     runs = [file for file in files if "cases" in file]
     rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
-    memory, estimators = (next((file for file in files if key in file), None) for key in ("libraries", "law"))
-    return runs, rows, memory, estimators
+    others = {key: file for key in ("libraries", "law", "batches", "start_cases") for file in files if key in file}
+    return runs, rows, others
 
 
 def seconds(row: Row, name: str) -> float | None:
@@ -149,7 +149,40 @@ def of_estimators(found: Row) -> list[str]:
     ]
 
 
-def markdown(runs: list[Row], rows: list[Row], memory: Row | None, estimators: Row | None = None) -> str:
+def batch_table(batch: Row) -> list[str]:
+    """Lines of the table of many small problems; the part of the start is what given starts save."""
+    ours, given, *loops = batch["batches"][0]["median_seconds"]
+    head = ["problems", "each n, d, k", "data", ours, "of it the start", *(f"{name} | ratio" for name in loops)]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * (len(head) + len(loops))]
+    for row in batch["batches"]:
+        times = row["median_seconds"]
+        cells = [f"{row['n_problems']:,}", f"{row['n_samples']}, {row['n_features']}, {row['n_clusters']}", row["kind"]]
+        cells += [f"{milliseconds(times[ours])} ms", f"{100 * (1 - times[given] / times[ours]):.0f} %"]
+        for name in loops:
+            cells += [f"{milliseconds(times[name])} ms", f"{times[name] / times[ours]:.1f}x"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def starts_table(starts: Row) -> list[str]:
+    """Lines of the table of k-means++ and k-means||."""
+    head = ["n, d, k", "data", "start", "time", "passes", "inertia of it", "after the fit", "iterations"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in starts["start_cases"]:
+        size = f"{row['n_samples']:,}, {row['n_features']}, {row['n_clusters']}"
+        for name, result in row["starts"].items():
+            cells = [size, row["kind"], name.replace("|", "\\|"), f"{milliseconds(result['median_seconds'])} ms"]
+            cells += [f"{result['passes']:,}", f"{result['inertia_of_start']:.4g}", f"{result['inertia']:.4g}"]
+            lines.append("| " + " | ".join([*cells, f"{result['n_iter']:.3g}"]) + " |")
+    return lines
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Lines that a reader unfolds."""
+    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def markdown(runs: list[Row], rows: list[Row], others: dict[str, Row]) -> str:
     """All that stands between the markers."""
     machine = runs[0]["machine"]
     versions = {**machine["versions"], **runs[0]["competitors"]}
@@ -167,10 +200,16 @@ def markdown(runs: list[Row], rows: list[Row], memory: Row | None, estimators: R
         if number == 0:
             text += ["", f"{title}:", "", *table(section)]
         else:
-            text += ["", f"<details><summary>{title}</summary>", "", *table(section), "", "</details>"]
-    if estimators:
+            text += folded(title, table(section))
+    if "law" in others:
         title = "`silhouette_score`, and whole fits of `MiniBatchKMeans`"
-        text += ["", f"<details><summary>{title}</summary>", "", *of_estimators(estimators), "", "</details>"]
+        text += folded(title, of_estimators(others["law"]))
+    if "start_cases" in others:
+        seeds = others["start_cases"]["start_cases"][0]["seeds"]
+        title = f"k-means++ and k-means||, float32; inertias are means over {seeds} seeds"
+        text += folded(title, starts_table(others["start_cases"]))
+    if "batches" in others:
+        text += folded("Many small problems at once, float32, start and fit", batch_table(others["batches"]))
     notes = {
         name: result["note"]
         for row in rows
@@ -179,7 +218,8 @@ def markdown(runs: list[Row], rows: list[Row], memory: Row | None, estimators: R
     }
     if notes:
         text += ["", *(f"* {name} {note}." for name, note in notes.items())]
-    if memory:
+    if "libraries" in others:
+        memory = others["libraries"]
         case = parse(memory["case"])
         extra = [f"{result['extra_mb']:.0f} MB ({name})" for name, result in memory["libraries"].items()]
         shape = f"{case.n_samples:,} x {case.n_features} {case.dtype}, k = {case.n_clusters}"
@@ -293,9 +333,9 @@ def main(arguments: list[str] | None = None) -> int:
         for path in options.results:
             print(of_card(json.loads(path.read_text(encoding="utf-8"))))
         return 0
-    runs, rows, memory, estimators = load(options.results)
+    runs, rows, others = load(options.results)
     readme = options.readme.read_text(encoding="utf-8")
-    wanted = with_table(readme, markdown(runs, rows, memory, estimators))
+    wanted = with_table(readme, markdown(runs, rows, others))
     if options.check:
         print(
             "README.md has the table of these results" if wanted == readme else "README.md has another table"

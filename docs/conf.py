@@ -57,12 +57,14 @@ MODULES = {
     "gpukmeans.datasets": "Generated data.",
     "gpukmeans.choosing": "What ``choose_k`` returns.",
     "gpukmeans.memory": "What ``KMeans.plan`` returns.",
+    "gpukmeans.ragged": "What ``kmeans_batch`` returns.",
     "gpukmeans.lloyd": "What stands in ``history_``.",
     "gpukmeans.model_file": "Models as files that are safe to load.",
     "gpukmeans.exact": "The arithmetic that gives every backend the same bits.",
 }
 ONLY = {
     "gpukmeans.choosing": ["KChoice"],
+    "gpukmeans.ragged": ["BatchResult"],
     "gpukmeans.lloyd": ["Iteration"],
     "gpukmeans.memory": ["Plan"],
     "gpukmeans.model_file": ["save", "load", "inspect"],

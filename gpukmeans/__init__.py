@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .kmeans import KMeans, k_means, kmeans_plusplus
     from .minibatch import MiniBatchKMeans
     from .pairwise import pairwise_distances_argmin, pairwise_distances_argmin_min
+    from .ragged import kmeans_batch
     from .steps import lloyd_steps
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "available_backends",
     "choose_k",
     "k_means",
+    "kmeans_batch",
     "kmeans_plusplus",
     "lloyd_steps",
     "open_source",
@@ -63,6 +65,7 @@ _HOME = {
     "available_backends": "backends",
     "choose_k": "choosing",
     "k_means": "kmeans",
+    "kmeans_batch": "ragged",
     "kmeans_plusplus": "kmeans",
     "lloyd_steps": "steps",
     "open_source": "sources",

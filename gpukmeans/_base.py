@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from . import seeding
+from . import oversampling, seeding
 from ._writing import labels_file
 from .arrays import caller, is_cupy, is_torch, like, to_host
 from .backends import Work, get_backend
@@ -43,7 +43,7 @@ class CentersEstimator(
     _scale_exponent: int
 
     def _n_runs(self, init: Any, auto: int) -> int:
-        """Starts to try; `auto` is what n_init='auto' means for one that is neither k-means++ nor an array."""
+        """Starts to try; `auto` is what n_init='auto' means for random rows and for a callable."""
         if isinstance(init, np.ndarray):
             if self.n_init != "auto" and self.n_init != 1:
                 warnings.warn(
@@ -54,7 +54,7 @@ class CentersEstimator(
                 )
             return 1
         if self.n_init == "auto":
-            return 1 if isinstance(init, str) and init == "k-means++" else auto
+            return 1 if isinstance(init, str) and init in ("k-means++", "k-means||") else auto
         return int(self.n_init)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -245,6 +245,8 @@ def start_centers(
     if isinstance(init, str):
         if init == "k-means++":
             centers, _ = seeding.kmeans_plusplus(backend, data.blocks, n_clusters, rng, data.encoding)
+        elif init == "k-means||":
+            centers, _ = oversampling.kmeans_parallel(backend, data.blocks, n_clusters, rng, data.encoding)
         else:
             centers, _ = seeding.random_rows(data.blocks, n_clusters, rng, data.encoding)
         return np.ascontiguousarray(centers, dtype=np.float64)

@@ -110,7 +110,7 @@ def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     n_clusters: Annotated[int, typer.Option("-k", "--n-clusters", help="Number of clusters.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file to write.")],
-    init: Annotated[str, typer.Option(help="k-means++, random, or a file of start centers.")] = "k-means++",
+    init: Annotated[str, typer.Option(help="k-means++, k-means||, random, or a file of start centers.")] = "k-means++",
     n_init: Annotated[str, typer.Option(help="Number of starts, or auto.")] = "auto",
     max_iter: Annotated[int, typer.Option(help="Most iterations of one start.")] = 300,
     tol: Annotated[float, typer.Option(help="Shift of the centers, relative, that ends a fit.")] = 1e-4,
@@ -142,7 +142,7 @@ def fit(
         check_output("--labels", labels)
     if weights is not None:
         check("--weights", check_data_path, weights)
-    start_is_file = init not in ("k-means++", "random")
+    start_is_file = init not in ("k-means++", "k-means||", "random")
     if start_is_file:
         check("--init", check_data_path, init)
 

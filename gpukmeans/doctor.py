@@ -224,7 +224,9 @@ def _warm_the_rest() -> None:
     from . import metrics
     from .backends._cpu_steps import compile_pruning
     from .kmeans import kmeans_plusplus
+    from .ragged import kmeans_batch
 
+    kmeans_batch([np.eye(4)], 2, random_state=0, backend="numba")
     for dtype in (np.float32, np.float64):
         X = np.arange(800, dtype=dtype).reshape(20, 40)
         for weights in (None, np.ones(len(X))):

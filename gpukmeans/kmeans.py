@@ -47,12 +47,14 @@ class KMeans(CentersEstimator):
     ----------
     n_clusters : int, default=8
         Number of clusters and of centers.
-    init : {'k-means++', 'random'}, callable or array-like of shape (n_clusters, n_features), default='k-means++'
-        Where the centers start. 'k-means++' is the greedy variant (2 + int(log(n_clusters)) trials a step), 'random'
-        takes rows of X. A callable gets X, n_clusters and random_state and returns the centers.
+    init : {'k-means++', 'k-means||', 'random'}, callable or array-like of shape (n_clusters, n_features), \
+            default='k-means++'
+        Where the centers start. 'k-means++' is the greedy variant (2 + int(log(n_clusters)) trials a step). 'k-means||'
+        [3]_ draws about 10 n_clusters candidates in 6 passes over X, and k-means++ chooses among them. 'random' takes
+        rows of X. A callable gets X, n_clusters and random_state and returns the centers.
     n_init : 'auto' or int, default='auto'
         Number of runs from different starts, of which the one with the lowest inertia is kept. 'auto' is 10 for
-        'random' and a callable, 1 for 'k-means++' and an array.
+        'random' and a callable, else 1.
     max_iter : int, default=300
         Most iterations of one run.
     tol : float, default=1e-4
@@ -128,8 +130,8 @@ class KMeans(CentersEstimator):
 
     Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 4 bytes
     a row for the label, 16 more while bounds are used, or while centers are seeded 11 (15 for float64; up to 9 more
-    where a step has more than 8 trials); 8 more once a cluster was empty, and with the backend numpy; and 8 bytes for
-    each worker, cluster and feature (16 for float64).
+    where a step has more than 8 trials; 20 for 'k-means||', on the host); 8 more once a cluster was empty, and with the
+    backend numpy; and 8 bytes for each worker, cluster and feature (16 for float64).
     A fit of (1,000,000, 16) float32 with 64 clusters raises the peak of the process by at most 40 MB.
     Data beyond 2**40 or below 2**-40 in absolute value is scaled by a power of two first, in a copy.
     Sparse matrices (CSR) are copied, expanded block by block (8 MB) and give the bits of the dense matrix.
@@ -150,6 +152,7 @@ class KMeans(CentersEstimator):
     ----------
     .. [1] S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28, 1982.
     .. [2] D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    .. [3] B. Bahmani, B. Moseley, A. Vattani, R. Kumar, S. Vassilvitskii, "Scalable k-means++", VLDB 2012.
 
     Examples
     --------

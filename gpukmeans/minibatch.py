@@ -41,7 +41,8 @@ class MiniBatchKMeans(CentersEstimator):
     ----------
     n_clusters : int, default=8
         Number of clusters and of centers.
-    init : {'k-means++', 'random'}, callable or array-like of shape (n_clusters, n_features), default='k-means++'
+    init : {'k-means++', 'k-means||', 'random'}, callable or array-like of shape (n_clusters, n_features), \
+            default='k-means++'
         Where the centers start, as in :class:`KMeans`; chosen among `init_size` rows that are drawn for it.
     max_iter : int, default=100
         Most passes over as many rows as X has.
@@ -64,7 +65,7 @@ class MiniBatchKMeans(CentersEstimator):
         is less than `n_clusters`; at most all.
     n_init : 'auto' or int, default='auto'
         Starts to try, of which the one with the lowest inertia is kept. 'auto' is 3 for 'random' and a callable, 1
-        for 'k-means++' and an array.
+        for 'k-means++', 'k-means||' and an array.
     reassignment_ratio : float, default=0.01
         A cluster lighter than this share of the heaviest one may jump to a random row of a batch. 0: none does.
     backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'

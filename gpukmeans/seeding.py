@@ -7,6 +7,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -39,18 +40,18 @@ def kmeans_plusplus(
     indices : ndarray of intp, shape (n_clusters,)
     """
     n_samples = sum(rows.n_samples for rows in blocks)
-    n_trials = 2 + int(np.log(n_clusters)) if n_local_trials is None else n_local_trials
+    n_tried = n_trials(n_clusters) if n_local_trials is None else n_local_trials
     indices = np.empty(n_clusters, dtype=np.intp)
-    indices[0] = _first_row(blocks, n_samples, float(rng.uniform()), encoding)
+    indices[0] = first_row(blocks, n_samples, float(rng.uniform()), encoding)
     centers = np.empty((n_clusters, blocks[0].data.shape[1]), dtype=blocks[0].data.dtype)
     centers[0] = take(blocks, indices[:1])[0]
     for k in range(1, n_clusters):
         peak = max(backend.seed_update(rows, centers[k - 1], first=k == 1) for rows in blocks)
         code = FixedPoint.for_peaks(peak, n_samples)
-        draws = np.atleast_1d(rng.uniform(size=n_trials))
+        draws = np.atleast_1d(rng.uniform(size=n_tried))
         candidates = _draw(backend, blocks, draws, code)
         rows_drawn = take(blocks, candidates)
-        potentials = [0] * n_trials
+        potentials = [0] * n_tried
         for rows in blocks:
             potentials = [a + b for a, b in zip(potentials, backend.seed_trials(rows, rows_drawn, code), strict=True)]
         best = potentials.index(min(potentials))
@@ -58,6 +59,11 @@ def kmeans_plusplus(
     for rows in blocks:
         rows.closest = rows.seeding = None
     return centers, indices
+
+
+def n_trials(n_clusters: int) -> int:
+    """Rows drawn for each center but the first."""
+    return 2 + int(math.log(n_clusters))
 
 
 def random_rows(
@@ -127,7 +133,7 @@ def uniform_rows(rng: RandomState, n_samples: int, size: int) -> NDArray[np.intp
     return np.asarray(draw(0, n_samples, size), dtype=np.intp)
 
 
-def _first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encoding) -> int:
+def first_row(blocks: Sequence[Rows], n_samples: int, u: float, encoding: Encoding) -> int:
     """Row drawn with probability proportional to its weight: what one draw of ``rng.choice`` would give."""
     weights = _sample_weight(blocks)
     if weights is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import estimators, harness, machine, report
+from benchmarks import batch, estimators, harness, machine, report, starts
 from benchmarks.cases import CASES, Case, make_data, parse, select
 from benchmarks.competitors import COMPETITORS, Answer, Competitor
 
@@ -123,6 +123,26 @@ def test_the_table_keeps_the_rows_that_we_lose(results: Path) -> None:
     body = report.markdown(*report.load([results]))
     (line,) = [line for line in body.splitlines() if line.startswith("| 600, 3, 5 | blobs | 3000 ms")]
     assert "| **0.50x** |" in line
+
+
+def test_many_small_problems_are_checked_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = batch.measure(batch.Batch("blobs", 50, 30, 3, 2), repeat=2)
+    assert {name: len(seconds) for name, seconds in row["seconds"].items()}["kmeans_batch"] == 2
+    (line,) = report.batch_table({"batches": [row]})[2:]
+    assert line.startswith("| 50 | 30, 3, 2 | blobs | ")
+    right = batch.calls(batch.Batch("noise", 50, 30, 3, 2))
+    wrong = {name: lambda call=call: (call()[0] * 2, call()[1]) for name, call in right.items()}
+    monkeypatch.setattr(batch, "calls", lambda _: wrong)
+    with pytest.raises(harness.WrongAnswerError, match="problem 0"):
+        batch.measure(batch.Batch("noise", 50, 30, 3, 2), repeat=1)
+
+
+def test_the_passes_of_a_start_are_counted() -> None:
+    row = starts.measure(Case("seeding", 600, 3, 5, "float32", "blobs"), repeat=1, seeds=2)
+    assert row["starts"]["k-means++"]["passes"] == 2 * 4
+    assert row["starts"]["k-means||"]["passes"] == 6
+    lines = report.starts_table({"start_cases": [row]})[2:]
+    assert [line.split(" | ")[2] for line in lines] == ["k-means++", "k-means\\|\\|"]
 
 
 def test_the_report_replaces_what_stands_between_the_markers(results: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from kernel_checks import CHECKS
 from mutants import MUTANTS
 from simt import build
 
-AGAIN = 8
+AGAIN = 24
 CHOSEN = MUTANTS[::AGAIN] if mutants.all_were_seen() else MUTANTS
 """All of them take 10 minutes of two cores, and give the same again where they were run on these very files."""
 

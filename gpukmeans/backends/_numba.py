@@ -17,7 +17,7 @@ from ._layout import LANES64 as LANES
 from ._layout import ROWS
 from ._numba_compiler import NO_WEIGHT, weights_of, writable
 from ._tiles import VECTOR_CODE
-from .base import Rows, Summary
+from .base import Rows, Small, SmallFit, Summary
 
 if VECTOR_CODE:
     from ._cpu_seeding import Seeding
@@ -55,6 +55,7 @@ class NumbaBackend(Steps, Seeding):
     """Numba on all cores: float32 scores in registers with a certificate, moved rows, integer sums."""
 
     name = "numba"
+    most_small = 1 << 21
 
     def rows(self, data: Any, sample_weight: Float64Array | None = None, start: int = 0) -> Rows:
         return super().rows(writable(data), writable(sample_weight), start)
@@ -209,6 +210,11 @@ class NumbaBackend(Steps, Seeding):
 
         _threads.run(task, n, workers)
         return out
+
+    def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
+        from ._cpu_ragged import fit_small
+
+        return fit_small(problems, tol, max_iter)
 
     def distance_sums(
         self, others: Float64Array, low: int, high: int, ends: Int64Array, code: FixedPoint

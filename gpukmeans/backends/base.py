@@ -201,6 +201,38 @@ class Started(NamedTuple):
     pending: Any
 
 
+class Small(NamedTuple):
+    """A problem that one thread fits, as one of many; within 2**-40 .. 2**40, so that nothing is scaled.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    sample_weight : ndarray of float64, shape (n_samples,), or None
+    n_clusters, n_init : int
+    n_trials : int
+        Trials a step of k-means++; 0 where the starts are given.
+    starts : ndarray of float64
+        Draws of all starts, each of ``1 + (n_clusters - 1) n_trials``, or the starts themselves; flat.
+    """
+
+    X: FloatArray
+    sample_weight: Float64Array | None
+    n_clusters: int
+    n_init: int
+    n_trials: int
+    starts: Float64Array
+
+
+class SmallFit(NamedTuple):
+    """What the fit of such a problem gives: as `lloyd.Result`, and how many clusters have a row."""
+
+    labels: NDArray[np.int32]
+    centers: Float64Array
+    inertia: float
+    n_iter: int
+    n_used: int
+
+
 class Backend(ABC):
     """One device. Stateless: what belongs to a data set is in its `Rows`, what belongs to a run in its centers.
 
@@ -215,6 +247,8 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    most_small: ClassVar[int] = 0
+    """Rows times features times clusters of the largest problem for `fit_small`; 0: there is no kernel for it."""
 
     def __init__(self, precision: str = "exact") -> None:
         self.precision = precision
@@ -425,6 +459,10 @@ class Backend(ABC):
     @abstractmethod
     def transform(self, rows: Rows, centers: Float64Array) -> Any:
         """Distances (not squared) to every center, (n_samples, n_clusters), in the dtype of X, where `labels` are."""
+
+    def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
+        """Fit many small problems at once; only on a device that says what is `most_small`."""
+        raise NotImplementedError
 
     # ---- metrics
     def distance_sums(
