@@ -79,6 +79,7 @@ def test_a_fit_within_a_cap_has_the_bits_of_one_without(tmp_path, backend, kind)
         (200_000, 1, 3, "random", 2, False),
         (10_000, 64, 100, "array", 1, False),
         (40_000, 16, 4, "k-means++", 1, False),
+        (100_000, 4, 20, "k-means||", 1, False),
         (300, 16, 200, "array", 1, True),
     ],
 )
@@ -152,6 +153,7 @@ def streamed_like(job):
 
 
 def test_a_plan_says_what_will_be_done_and_why():
+    assert KMeans(100, init="k-means||", n_init=1, backend="numpy").plan(X).start_passes == 6
     plan = KMeans(100, backend="numpy", max_memory="30MB").plan(np.zeros((1_000_000, 3), np.float32))
     text = str(plan)
     for line in ("rows: 1,000,000 x 3 float32", "backend: numpy: asked for", "198 to start, 1 an iteration, 4 more"):
