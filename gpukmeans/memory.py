@@ -92,7 +92,7 @@ class Job:
             kept = 4 + 3 * min(groups, 4) if self.backend == "numba" else 0
             start = max(0 if self.on_card else self.itemsize + kept, 24 * self.weighted)
         elif self.init == "k-means||":
-            start = 32 + 24 * self.weighted
+            start = max(24 if self.on_card else 28, 24 * self.weighted)
         elif self.init == "random":
             start = 25 + 24 * self.weighted
         earlier = 4 * (self.n_init > 1)  # labels of the best run so far
@@ -114,7 +114,8 @@ class Job:
         k, d = self.n_clusters, self.n_features
         width = (2 * d if self.itemsize == 8 else d) + 2
         passes = OVERHEAD + 2 * PIECE_BYTES + (8 << 20 if self.backend == "numpy" else 0)
-        return passes + self.sums + k * (3 * width + 8 * d) * 8
+        candidates = 12 * k * d * (self.itemsize + 24) if self.init == "k-means||" else 0
+        return passes + self.sums + k * (3 * width + 8 * d) * 8 + candidates
 
     def per_block_row(self) -> int:
         """Bytes for each row of a block: two of them are held, four while they go to a card."""
@@ -213,7 +214,7 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
     held = not streams or X.held is not None
     copy = 0 if held else job.n_samples * job.row_bytes
     read = getattr(getattr(X, "source", None), "overhead", 0)
-    start = {"k-means++": 2 * (job.n_clusters - 1), "k-means||": 12}.get(job.init, 0)  # 6 rounds
+    start = {"k-means++": 2 * (job.n_clusters - 1), "k-means||": 6}.get(job.init, 0)
 
     def plan(mode: str, block_rows: int, host: int, card: int, **more: bool) -> Plan:
         n_blocks = -(-job.n_samples // block_rows)

@@ -63,7 +63,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_page_of_the_command_line_has_the_help_of_every_command(pages: ModuleType) -> None:
     page = pages.command_line()
-    commands = ["fit", "predict", "info", "choose-k", "plot", "compress", "doctor", "bench", "demo"]
+    commands = ["fit", "predict", "info", "plan", "choose-k", "plot", "compress", "doctor", "bench", "demo"]
     assert re.findall("^## gpukmeans (.+)$", page, re.MULTILINE) == commands
     assert len(re.findall(r"^ Example: gpukmeans", page, re.MULTILINE)) == len(commands)
     assert "--max-iter" in page

@@ -227,6 +227,14 @@ def test_sums_of_a_block_may_be_kept_or_not(numba_backend, monkeypatch, keeps):
     assert_same_fit(result_of(model), result_of(fitted(X)))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_kmeans_parallel_is_streamed(backend):
+    options = {"init": "k-means||", "n_init": 1, "max_iter": 3, "sample_weight": np.arange(N) % 3.0}
+    with blocks_of_rows(100):
+        model = fitted(Own(X), backend, **options)
+    assert_same_fit(result_of(model), result_of(fitted(X, **options)))
+
+
 def test_the_history_is_that_of_the_fit_in_memory(tmp_path):
     with blocks_of_rows(100):
         model = fitted(PLAIN["npy"](tmp_path, X))
