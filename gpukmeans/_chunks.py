@@ -55,10 +55,12 @@ class _Kept:
 
 
 _kept: dict[tuple[str, int, int], _Kept] = {}
+_over: set[str] = set()
 
 
 def forget(key: str) -> None:
-    """Give up what was kept for a fit."""
+    """Give up what was kept for a fit, also by a task that is not done yet."""
+    _over.add(key)
     for place in [place for place in _kept if place[0] == key]:
         _kept.pop(place, None)
 
@@ -91,7 +93,8 @@ def apply(
             _make(kept.backend, kept.rows, before.kind, made_of)
         own = _OWN.get(verb)
         result = getattr(kept.backend, verb)(kept.rows, *args) if own is None else own(kept.backend, kept.rows, *args)
-        _kept[place] = replace(kept, number=after)
+        if job.key not in _over:
+            _kept[place] = replace(kept, number=after)
     return result
 
 

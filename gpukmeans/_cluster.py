@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from . import _chunks
 from ._chunks import LABELS, SEEDS, SQDIST, Job, State
+from .backends import get_backend
 from .backends.base import Backend, Far, Partial, Rows, Summary
 from .errors import ClusterLostError
 from .exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
@@ -112,6 +113,9 @@ class ClusterBackend(Backend):
     def scaled(self, X: Any, exponent: int) -> Any:
         """The same chunks, for workers that scale them."""
         return replace(X, exponent=X.exponent + exponent)
+
+    def for_few(self) -> Backend:
+        return get_backend("auto", self.precision)
 
     def forget(self, rows: Any) -> None:
         rows.state, rows.made_of, rows.seeds = State(-1), None, []
@@ -285,7 +289,8 @@ class ClusterBackend(Backend):
             raise ClusterLostError(
                 f"{where}: every worker that had it died, {error.allowed_failures + 1} in all. What kills them is "
                 "likely to be that chunk: memory that does not do for it, or a file that its reader does not survive. "
-                "Make smaller chunks, or raise the workers' memory limit."
+                "Make smaller chunks, or raise the workers' memory limit. Where many workers may vanish at once for "
+                "other reasons, raise distributed.scheduler.allowed-failures."
             ) from error
         except CancelledError as error:
             raise ClusterLostError(

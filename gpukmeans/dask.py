@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -247,6 +247,14 @@ class KMeans(kmeans.KMeans):
             device.release()
         with np.errstate(over="ignore"):
             return -float(np.ldexp(inertia, -2 * self._scale_exponent))
+
+    def plan(self, X: Any, sample_weight: Any = None) -> NoReturn:
+        """Not for a cluster."""
+        raise NotImplementedError("A plan is made for one machine: see gpukmeans.KMeans.plan.")
+
+    def set_callbacks(self, *callbacks: Any) -> NoReturn:
+        """Not for a cluster."""
+        raise NotImplementedError("Callbacks are told of fits on one machine only; verbose=1 prints the iterations.")
 
     def _own_parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in parameter_names(type(self)) if name != "client"}

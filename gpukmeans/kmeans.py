@@ -343,7 +343,7 @@ class KMeans(CentersEstimator):
             return {"cluster_centers_": like(data.unscaled(centers, X.dtype), given), "_scale_exponent": data.scale}
 
         if tasks is not None:
-            tasks.begin(n_init, given, weights, attributes)
+            tasks.begin(n_init, getattr(given, "source", given), weights, attributes)
         runs = Runs(backend, data, X.dtype, start, self.n_clusters, rng, n_init, threshold, self.max_iter, prints, fit)
         best = runs.best(tell, watch, saved, tasks)
         if watch.ended:

@@ -128,6 +128,7 @@ def kmeans_parallel(
         return seeding.kmeans_plusplus(backend, blocks, n_clusters, rng, encoding)
     peaks = np.abs(candidates.astype(np.float64) * weights[:, None]).max(axis=0)
     code_of_candidates = Encoding.for_peaks(peaks, float(weights.max()), len(candidates), candidates.dtype)
+    backend = backend.for_few()
     few = backend.blocks(candidates, weights)
     centers, chosen = seeding.kmeans_plusplus(backend, few, n_clusters, rng, code_of_candidates)
     return centers, indices[chosen]

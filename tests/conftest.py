@@ -38,7 +38,7 @@ settings.load_profile("gpukmeans")
 
 
 LONG = ["mutants", "exact_fit", "cupy", "seeding", "tensor_cores", "kernels", "compiled", "numba_cuda_kernels"]
-LONG += ["verify", "threads", "packaging"]
+LONG += ["verify", "threads", "packaging", "dask"]
 """Files that take half a minute or more, the longest first: begun last, one of them would keep a worker waiting."""
 
 

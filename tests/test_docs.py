@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import support
 
 from gpukmeans import KMeans, errors
 from gpukmeans.cli import main
@@ -31,11 +32,18 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return [(language, code) for language, caption, code in found if caption.strip() != NEEDS_A_CARD]
 
 
-@pytest.mark.parametrize("page", PAGES)
+CLUSTER = "howto/cluster.md"  # which needs an extra
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.extra) if page == CLUSTER else page for page in PAGES]
+)
 def test_the_examples_of_a_page_run_and_print_what_it_shows(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if page == CLUSTER:
+        support.optional("distributed")
     namespace: dict[str, object] = {}
     for i, (language, code) in enumerate(blocks(page)):
         if language == "python":

@@ -428,9 +428,18 @@ def test_every_fitted_attribute_is_documented(backend, estimator):
             assert re.search(rf"^{name} :", text, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in ("__init__", "__main__")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.extra) if name == "dask" else name
+        for name in MODULES
+        if name not in ("__init__", "__main__")
+    ],
+)
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if name == "dask":
+        support.optional("distributed")
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     needs_cupy = name.startswith("backends._cupy") and not support.has_card()
     with support.standin_cupy() if needs_cupy else nullcontext():
