@@ -5,7 +5,7 @@
     python -m benchmarks.report --card benchmarks/results/NAME.json ...   print what on_gpu.sh has found
 
 The table stands between two markers of README.md and is made here only. Every measured case is in it, those
-that gpukmeans loses too. The JSON of memory.py, batch.py and starts.py may be among the files.
+that gpukmeans loses too. The JSON of memory.py, batch.py, starts.py and streamed.py may be among the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def load(paths: list[Path]) -> tuple[list[Row], list[Row], dict[str, Row]]:
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     runs = [file for file in files if "cases" in file]
     rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
-    others = {key: file for key in ("libraries", "law", "batches", "start_cases") for file in files if key in file}
+    keys = ("libraries", "law", "batches", "start_cases", "streamed")
+    others = {key: file for key in keys for file in files if key in file}
     return runs, rows, others
 
 
@@ -177,6 +178,19 @@ def starts_table(starts: Row) -> list[str]:
     return lines
 
 
+def streamed_table(streamed: Row) -> list[str]:
+    """Lines of the table of files larger than the memory that a fit may take."""
+    head = ["file", "k", "max_memory", "taken", "iteration", "reading alone", "computing alone", "of the slower"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in streamed["streamed"]:
+        size = f"{row['file_bytes'] / 1e9:.2g} GB, {row['n_samples']:,} x {row['n_features']}"
+        cells = [size, f"{row['n_clusters']}", row["max_memory"], f"{row['grown_bytes'] / 1e6:.0f} MB"]
+        times = [row[f"{name}_seconds"] for name in ("iteration", "reading", "computing")]
+        cells += [*(f"{milliseconds(value)} ms" for value in times), f"{100 * row['share_of_the_slower']:.0f} %"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def folded(title: str, lines: list[str]) -> list[str]:
     """Lines that a reader unfolds."""
     return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
@@ -210,6 +224,8 @@ def markdown(runs: list[Row], rows: list[Row], others: dict[str, Row]) -> str:
         text += folded(title, starts_table(others["start_cases"]))
     if "batches" in others:
         text += folded("Many small problems at once, float32, start and fit", batch_table(others["batches"]))
+    if "streamed" in others:
+        text += folded("A file larger than the memory that a fit may take, float32", streamed_table(others["streamed"]))
     notes = {
         name: result["note"]
         for row in rows

@@ -1,5 +1,8 @@
 """The command `plan`, and what commands share that take data which does not fit in memory."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +11,7 @@ import typer
 from ._arguments import check
 from ._terminal import phase, show
 
-__all__ = ["check_data", "load", "plan"]
+__all__ = ["check_data", "limited", "load", "plan"]
 
 DATA_HELP = (
     "Table of numbers: .npy, .npz (or FILE.npz:NAME), .csv, .parquet. Read block by block: .fvecs, .bvecs, .ivecs, "
@@ -50,6 +53,23 @@ def load(data: str, max_memory: str | None) -> Any:
     from .sources import open_source
 
     return open_source(data) if is_streamed(data, max_memory) else read_data(data)
+
+
+@contextmanager
+def limited(max_memory: str | None) -> Iterator[None]:
+    """The limit for models of every kind, which have no parameter for it but follow the environment."""
+    from .memory import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    if max_memory is not None:
+        os.environ[VARIABLE] = max_memory
+    try:
+        yield
+    finally:
+        if max_memory is not None and before is None:
+            del os.environ[VARIABLE]
+        elif max_memory is not None and before is not None:
+            os.environ[VARIABLE] = before
 
 
 def plan(

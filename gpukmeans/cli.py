@@ -19,7 +19,7 @@ import typer
 from ._arguments import MODEL_HELP, BadCall, check, check_output, message
 from ._choosing import choose_k
 from ._drawing import compress, plot
-from ._large import DATA_HELP, MaxMemory, check_data, load, plan
+from ._large import DATA_HELP, MaxMemory, check_data, limited, load, plan
 from ._machine import bench, doctor
 from ._terminal import drop_stdout, phase, say, show, show_warning, write
 from .errors import GpuKMeansError
@@ -208,16 +208,13 @@ def predict(
     check("-o", check_labels_path, output)
     check_output("-o", output)
     from . import model_file
-    from .memory import VARIABLE
 
     with phase("reading"):
         fitted = model_file.load(model)
         X = load(data, max_memory)
     if backend is not None:
         fitted.set_params(backend=backend)
-    if max_memory is not None:
-        os.environ[VARIABLE] = max_memory  # models of every kind follow it
-    with phase("predicting"):
+    with phase("predicting"), limited(max_memory):
         if isinstance(X, np.ndarray):
             write_labels(output, fitted.predict(X))
         else:  # as they come

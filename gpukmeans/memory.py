@@ -92,7 +92,7 @@ class Job:
             kept = 4 + 3 * min(groups, 4) if self.backend == "numba" else 0
             start = max(0 if self.on_card else self.itemsize + kept, 24 * self.weighted)
         elif self.init == "k-means||":
-            start = max(12 if self.on_card else 20, 24 * self.weighted)
+            start = max(24 if self.on_card else 28, 24 * self.weighted)
         elif self.init == "random":
             start = 25 + 24 * self.weighted
         earlier = 4 * (self.n_init > 1)  # labels of the best run so far

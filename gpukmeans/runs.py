@@ -50,7 +50,8 @@ class Runs:
             result = self._run(run, tell, watch, best, saved.position if saved and run == saved.run else None, tasks)
             if best is None or (result.inertia < best.inertia and not self.is_same(result, best)):
                 best = result
-            if watch.ended or (tasks is not None and tasks.end_start(result.centers)):
+            enough = tasks is not None and tasks.end_start(result.centers)
+            if enough or watch.ended:
                 break
         assert best is not None
         return _as_stored(self.backend, self.data, best, self.dtype)

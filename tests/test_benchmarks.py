@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import batch, estimators, harness, machine, report, starts
+from benchmarks import batch, estimators, harness, machine, report, starts, streamed
 from benchmarks.cases import CASES, Case, make_data, parse, select
 from benchmarks.competitors import COMPETITORS, Answer, Competitor
 
@@ -143,6 +143,17 @@ def test_the_passes_of_a_start_are_counted() -> None:
     assert row["starts"]["k-means||"]["passes"] == 6
     lines = report.starts_table({"start_cases": [row]})[2:]
     assert [line.split(" | ")[2] for line in lines] == ["k-means++", "k-means\\|\\|"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is had from Linux only")
+def test_a_streamed_fit_is_checked_before_it_is_timed(tmp_path: Path) -> None:
+    streamed.write_rows(tmp_path / "x.npy", 20_000, 32)
+    row = streamed.measure(tmp_path / "x.npy", 4, "8MB", 2)
+    assert row["n_blocks"] > 1
+    assert row["grown_bytes"] <= 8_000_000
+    assert all(len(seconds) == 5 for seconds in row["rounds"].values())
+    (line,) = report.streamed_table({"streamed": [row]})[2:]
+    assert line.startswith("| 0.0026 GB, 20,000 x 32 | 4 | 8MB | ")
 
 
 def test_the_report_replaces_what_stands_between_the_markers(results: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The command line with data that does not fit in memory."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,7 @@ def test_a_cap_changes_no_bits(capsys):
     assert len(inertias) == 1
     assert run("predict model.npz x.npy -o labels.npy --max-memory 17MB") == 0
     assert len(np.load("labels.npy")) == len(X)
+    assert "GPUKMEANS_MAX_MEMORY" not in os.environ
 
 
 def test_plan_says_what_a_fit_would_do(capsys):

@@ -177,7 +177,8 @@ def test_predict_keeps_to_the_cap_and_needs_no_memory_for_labels_that_go_to_a_fi
 
 
 PROGRAM = """
-import numpy as np, resource, sys
+import numpy as np, sys
+from pathlib import Path
 from gpukmeans import KMeans, open_source
 source = open_source(sys.argv[1])
 centers = next(source.blocks())[:8].copy()
@@ -186,15 +187,16 @@ def fit(data):
 import warnings
 warnings.simplefilter("ignore")
 fit(next(source.blocks())[:2000].copy())
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+def resident(which):  # getrusage has the peak of the parent before, too
+    return int(Path("/proc/self/status").read_text().partition(which + ":")[2].split()[0]) * 1024
+Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
+before = resident("VmRSS")
 model = fit(source)
-print(peak() - before, model.inertia_)
+print(resident("VmHWM") - before, model.inertia_)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units elsewhere")
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the peak of a process is had from Linux only")
 def test_the_process_stays_below_the_cap_while_it_fits_a_file_of_three_times_its_size(tmp_path):
     rows = np.random.default_rng(0).integers(0, 255, (500_000, 64), dtype=np.uint8).astype(np.float32)
     np.save(tmp_path / "x.npy", rows)
@@ -204,6 +206,6 @@ def test_the_process_stays_below_the_cap_while_it_fits_a_file_of_three_times_its
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     grown, inertia = done.stdout.split()
     assert rows.nbytes > 3 * 40_000_000
-    assert int(grown) <= 40_000_000
+    assert 10_000_000 <= int(grown) <= 40_000_000
     expected = quiet_fit(KMeans(8, init=centers, n_init=1, max_iter=2, tol=0), rows)
     assert float(inertia) == expected.inertia_
