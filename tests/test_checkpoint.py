@@ -91,7 +91,9 @@ def test_any_problem_goes_on_to_the_same_bits(tmp_path_factory, backend, recipe)
         assert_resumed(KMeans(**options, backend=backend), p.X, p.sample_weight, path, expected)
 
 
-@pytest.mark.parametrize("random_state", [None, np.random.RandomState(5), np.random.default_rng(5)], ids=["none", "RandomState", "Generator"])
+@pytest.mark.parametrize(
+    "random_state", [None, np.random.RandomState(5), np.random.default_rng(5)], ids=["none", "RandomState", "Generator"]
+)
 def test_random_numbers_go_on_where_they_were(tmp_path, random_state):
     options = {"n_clusters": 4, "init": "random", "n_init": 3, "max_iter": 5, "backend": "numpy"}
     model = KMeans(**options, random_state=random_state)
