@@ -189,9 +189,9 @@ def npy_layout(file: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 def _read_npy(file: Path) -> np.ndarray:
     """Map a .npy file into memory."""
     shape, fortran_order, dtype, offset = npy_layout(file)
-    if math.prod(shape) * dtype.itemsize == 0:
-        return np.empty(shape, dtype)  # a map of no bytes is not allowed everywhere
     try:
+        if math.prod(shape) * dtype.itemsize == 0:
+            return np.empty(shape, dtype)  # a map of no bytes is not allowed everywhere
         return np.memmap(file, dtype, "r", offset, shape, "F" if fortran_order else "C")
     except CORRUPT as error:
         raise DataFileError(f"{file} is not a .npy file, or it is corrupt.") from error
