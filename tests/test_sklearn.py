@@ -257,7 +257,7 @@ def test_fitted_attributes_have_the_types_of_scikit_learn(backend, dtype):
 def test_the_constructor_has_the_parameters_and_defaults_of_scikit_learn():
     ours, theirs = KMeans().get_params(), SklearnKMeans().get_params()
     assert ours.items() >= theirs.items()
-    assert ours.keys() - theirs.keys() == {"backend", "precision"}
+    assert ours.keys() - theirs.keys() == {"backend", "max_memory", "precision"}
 
 
 def test_verbose_prints_the_text_of_scikit_learn(backend, capsys):
