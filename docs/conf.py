@@ -57,6 +57,7 @@ MODULES = {
     "gpukmeans.datasets": "Generated data.",
     "gpukmeans.choosing": "What ``choose_k`` returns.",
     "gpukmeans.ragged": "What ``kmeans_batch`` returns.",
+    "gpukmeans.dask": "K-means on a cluster.",
     "gpukmeans.memory": "What ``KMeans.plan`` returns.",
     "gpukmeans.lloyd": "What stands in ``history_``.",
     "gpukmeans.model_file": "Models as files that are safe to load.",
