@@ -10,8 +10,10 @@ import shlex
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import support
+from PIL import Image
 
 from gpukmeans import KMeans, errors
 from gpukmeans.cli import main
@@ -104,3 +106,36 @@ def test_an_estimator_shows_the_parameters_of_its_constructor() -> None:
     shown = inspect.signature(KMeans).parameters
     assert sorted(shown) == sorted(KMeans().get_params())
     assert shown["max_iter"].default == 300
+
+
+# ---- the README, and links
+ROOT = DOCS.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+ELSEWHERE = ("doctor", "bench")  # commands that look at the whole machine; they have tests of their own
+
+
+def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    codes = [code for code in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "import cupy" not in code]
+    assert len(codes) > 3
+    for code in codes:
+        exec(compile(code, "README.md", "exec"), namespace)
+    np.save("points.npy", np.random.default_rng(0).normal(size=(500, 3)))
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save("photo.jpg")
+    commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^gpukmeans .+$", README, re.M)]
+    assert len(commands) > 6
+    for command in commands:
+        if command[0] not in ELSEWHERE:
+            assert main(command) == 0, command
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", *(f"docs/{page}" for page in PAGES)]
+)
+def test_links_lead_to_files(page: str) -> None:
+    path = ROOT / page
+    for target in LINK.findall(path.read_text(encoding="utf-8")):
+        if "generated/" not in target:  # made with the pages
+            assert (path.parent / target).exists(), target
