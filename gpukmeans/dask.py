@@ -76,7 +76,7 @@ class KMeans(kmeans.KMeans):
     -----
     An iteration is a task for each chunk, which gives integer sums; a tree of tasks adds them, and the client makes
     the new centers. k-means++ is three rounds of tasks for each cluster; with hundreds of clusters
-    ``init="k-means||"`` takes less, and brings 12 bytes a row to the client.
+    ``init="k-means||"`` takes less, and holds 24 bytes a row on the client while it chooses.
 
     Chunks stay in the memory of the workers, which Dask writes to disk where it does not do, and beside them what
     :class:`gpukmeans.KMeans` holds for each row. Weights are held by the client, 8 bytes a row.

@@ -1,5 +1,7 @@
 """What the CPU backend does beside the assignment, verb by verb: the bits of the plain backend at every border."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from support import assert_same_array, threads
@@ -34,6 +36,30 @@ def data(rng, n, d, dtype, kind):
     if kind == "spread":
         X *= 2.0 ** rng.integers(-30, 31, (n, d))
     return X.astype(dtype)
+
+
+# ---- ranges
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (3, 2), (7, 600), (1000, 3), (5001, 130), (64, 40_000)])
+def test_ranges_are_those_of_numpy_and_a_bad_value_shows(plain, fast, n, d, dtype):
+    X = np.random.default_rng(n).normal(size=(n, d)).astype(dtype)
+    with threads(3):
+        expected, got = plain.summary(plain.rows(X)), fast.summary(fast.rows(X))
+        assert_same_array(got.low, expected.low, "low")
+        assert_same_array(got.high, expected.high, "high")
+        assert got.finite
+        for bad in (np.nan, np.inf, -np.inf):
+            X[n // 2, d // 2] = bad
+            assert not fast.summary(fast.rows(X)).finite
+
+
+def test_the_range_of_wide_rows_takes_no_memory_for_each(fast):
+    X = np.ones((200, 1 << 16), dtype=np.float32)
+    tracemalloc.start()
+    fast.summary(fast.rows(X))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.nbytes / 8
 
 
 # ---- moments

@@ -38,6 +38,14 @@ def test_scores_are_those_of_scikit_learn(seed, n, d, share, scale):
         np.testing.assert_allclose(getattr(metrics, name)(X, labels), expected, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+def test_silhouettes_of_many_rows_are_those_of_scikit_learn_within_1e_9():
+    X = np.random.default_rng(0).normal(size=(2000, 16))
+    labels = KMeans(10, random_state=0).fit(X).labels_
+    expected = sklearn.metrics.silhouette_samples(X, labels)
+    np.testing.assert_allclose(metrics.silhouette_samples(X, labels), expected, rtol=0, atol=1e-9)
+    assert abs(metrics.silhouette_score(X, labels) - expected.mean()) < 1e-9
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(
     ("n", "d", "k"), [(3, 1, 2), (8, 2, 7), (513, 3, 2), (1300, 17, 4), (1500, 40, 600), (2100, 2, 4)]

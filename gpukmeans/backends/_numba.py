@@ -64,15 +64,18 @@ class NumbaBackend(Steps, Seeding):
     def summary(self, rows: Rows) -> Summary:
         X = rows.dense()
         n, d = X.shape
-        found: list[Float64Array] = []  # NaN and infinity show in them, too
+        workers = _threads.n_workers(n, d)
+        smallest, largest = np.full((workers, d), np.inf, X.dtype), np.full((workers, d), -np.inf, X.dtype)
 
-        def task(_: int, low: int, high: int) -> None:
+        def task(worker: int, low: int, high: int) -> None:
             size = max(1, EXTENT_VALUES // d)
             for start in range(low, high, size):
-                found.extend(_extents(X[start : min(start + size, high)]))
+                for found in _extents(X[start : min(start + size, high)]):  # NaN and infinity show in them, too
+                    np.minimum(smallest[worker], found, out=smallest[worker])
+                    np.maximum(largest[worker], found, out=largest[worker])
 
-        _threads.run(task, n, _threads.n_workers(n, d))
-        smallest, largest = np.min(found, axis=0), np.max(found, axis=0)
+        _threads.run(task, n, workers)
+        smallest, largest = smallest.min(axis=0), largest.max(axis=0)
         finite = bool(np.isfinite(smallest).all() and np.isfinite(largest).all())
         return Summary(smallest.astype(np.float64), largest.astype(np.float64), finite)
 
