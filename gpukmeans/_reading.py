@@ -35,6 +35,8 @@ class Readable(ABC):
         The files as they were when the source was opened.
     is_sequential : bool
         Whether rows are best read in the order in which `blocks` gives them.
+    overhead : int
+        Bytes that are taken while rows are read, beside the rows and a piece of PIECE_BYTES.
     """
 
     shape: tuple[int, int]
@@ -42,6 +44,7 @@ class Readable(ABC):
     feature_names: list[str] | None = None
     opened: Stamp = ()
     is_sequential = False
+    overhead: int = 0
 
     @abstractmethod
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -130,6 +133,10 @@ class ArraySource(Readable):
     def __init__(self, array: Any, name: str = "an array") -> None:
         self.array, self.name = array, name
         self.shape, self.dtype = check_shape(array.shape, name), check_dtype(array.dtype, name)
+        # a chunk of HDF5 or Zarr is unpacked as a whole, whatever is read of it
+        chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
+        self.chunk_rows = min(int(chunks[0]), self.shape[0]) if chunks else 1
+        self.overhead = 2 * self.chunk_rows * self.row_bytes if chunks else 0
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         return np.asarray(self.array[start:stop])
@@ -137,8 +144,21 @@ class ArraySource(Readable):
     def read_into(self, start: int, out: NDArray[Any]) -> None:
         if isinstance(self.array, np.ndarray):
             out[...] = self.array[start : start + len(out)]
-        else:
-            super().read_into(start, out)
+            return
+        step, low = self._step(), start
+        while low < start + len(out):
+            high = min(low - low % step + step, start + len(out))
+            out[low - start : high - start] = self.read(low, high)
+            low = high
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        step = self._step()
+        for low in range(0, self.shape[0], step):
+            yield self.read(low, min(low + step, self.shape[0]))
+
+    def _step(self) -> int:
+        """Rows at a time: whole chunks, so that none is unpacked twice."""
+        return max(1, PIECE_BYTES // self.row_bytes // self.chunk_rows) * self.chunk_rows
 
     def take(self, indices: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
         if isinstance(self.array, np.ndarray):

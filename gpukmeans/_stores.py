@@ -63,7 +63,7 @@ class ParquetFile(Chunked):
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path, self.opened = path, stamp_of(path)
-        self.feature_names, self.dtype, rows = parquet_layout(path, columns)
+        self.feature_names, self.dtype, rows, self.overhead = parquet_layout(path, columns)
         self.ends = np.cumsum(rows).tolist()
         self.shape = check_shape((sum(rows), len(self.feature_names)), path)
 
@@ -92,6 +92,7 @@ class DaskSource(Chunked):
         self.shape, self.dtype = check_shape(array.shape, "the dask array"), check_dtype(array.dtype, "the dask array")
         self.array = array.rechunk({1: -1})
         self.ends = np.cumsum(self.array.chunks[0]).tolist()
+        self.overhead = 2 * max(self.array.chunks[0]) * self.row_bytes  # computed, and what it is computed of
 
     def chunk(self, number: int) -> Iterator[NDArray[Any]]:
         yield np.asarray(self.array.blocks[number, 0].compute())
@@ -192,6 +193,7 @@ class JoinedSource(Readable):
         self.dtype = np.result_type(*(part.dtype for part in self.parts))
         self.feature_names = first.feature_names
         self.is_sequential = any(part.is_sequential for part in self.parts)
+        self.overhead = max(part.overhead for part in self.parts)
         self.opened = tuple(entry for part in self.parts for entry in part.opened)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[Readable, int, int, int]]:

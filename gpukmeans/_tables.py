@@ -16,6 +16,7 @@ __all__ = ["parquet_batches", "parquet_layout", "read_csv", "read_parquet"]
 
 _MAX_LINE = 1 << 24  # characters in the first line of a .csv: more than that is no table
 _BATCH_VALUES = 1 << 19  # of a batch of a .parquet file: some megabytes
+_PAGES_BYTES = 3 << 20  # of each of its columns: a page of 1 MB, unpacked, and a dictionary: what writers make
 _BUFFER_BYTES = 1 << 16  # of each of its columns, which may be many
 
 
@@ -110,7 +111,7 @@ def _is_number(cell: str) -> bool:
 
 def read_parquet(file: Path) -> np.ndarray:
     """Read the columns of a .parquet file, batch by batch, so that the table is never held twice."""
-    names, dtype, n_rows = parquet_layout(file)
+    names, dtype, n_rows, _ = parquet_layout(file)
     X = np.empty((sum(n_rows), len(names)), dtype)
     start = 0
     for batch in parquet_batches(file, names, dtype):
@@ -119,8 +120,10 @@ def read_parquet(file: Path) -> np.ndarray:
     return X
 
 
-def parquet_layout(file: Path, columns: Sequence[str] | None = None) -> tuple[list[str], np.dtype[Any], list[int]]:
-    """Names of the columns (of those chosen), the one dtype that holds them, and the rows of each row group."""
+def parquet_layout(
+    file: Path, columns: Sequence[str] | None = None
+) -> tuple[list[str], np.dtype[Any], list[int], int]:
+    """Names of the columns (or those chosen), their one dtype, rows of each row group, bytes that reading takes."""
     with _parquet(file) as table:
         schema, meta = table.schema_arrow, table.metadata
         names = schema.names if columns is None else list(columns)
@@ -130,7 +133,11 @@ def parquet_layout(file: Path, columns: Sequence[str] | None = None) -> tuple[li
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise DataFileError(f" has no column {name!r}; it has {', '.join(map(repr, schema.names))}.{hint}")
         kinds = [schema.field(name).type for name in names] if columns is not None else schema.types
-        return names, _parquet_dtype(names, kinds), [meta.row_group(g).num_rows for g in range(meta.num_row_groups)]
+        groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
+        places = [j for j in range(meta.num_columns) if meta.schema.column(j).path in set(names)]
+        pages = [sum(min(2 * g.column(j).total_uncompressed_size, _PAGES_BYTES) for j in places) for g in groups]
+        held = len(places) * _BUFFER_BYTES + 64 * _BATCH_VALUES + max(pages, default=0)
+        return names, _parquet_dtype(names, kinds), [group.num_rows for group in groups], held
 
 
 def parquet_batches(

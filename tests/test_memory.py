@@ -181,12 +181,12 @@ import numpy as np, sys
 from pathlib import Path
 from gpukmeans import KMeans, open_source
 source = open_source(sys.argv[1])
-centers = next(source.blocks())[:8].copy()
+centers = np.eye(8, 64, dtype=np.float32)  # no row is read before the peak is looked at
 def fit(data):
-    return KMeans(8, init=centers, n_init=1, max_iter=2, tol=0, backend="numba", max_memory="40MB").fit(data)
+    return KMeans(8, init=centers, n_init=1, max_iter=2, tol=0, backend="numba", max_memory=sys.argv[2]).fit(data)
 import warnings
 warnings.simplefilter("ignore")
-fit(next(source.blocks())[:2000].copy())
+fit(np.ones((2000, 64), np.float32))
 def resident(which):  # getrusage has the peak of the parent before, too
     return int(Path("/proc/self/status").read_text().partition(which + ":")[2].split()[0]) * 1024
 Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
@@ -196,16 +196,69 @@ print(resident("VmHWM") - before, model.inertia_)
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the peak of a process is had from Linux only")
+ONLY_LINUX = pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="the peak of a process is had from Linux only"
+)
+
+
+def grown(path, cap):
+    """By how much a process grows while it fits a file, and the inertia."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "MALLOC_ARENA_MAX": "2"}
+    command = [sys.executable, "-c", PROGRAM, str(path), cap]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    n_bytes, inertia = done.stdout.split()
+    return int(n_bytes), float(inertia)
+
+
+@ONLY_LINUX
 def test_the_process_stays_below_the_cap_while_it_fits_a_file_of_three_times_its_size(tmp_path):
     rows = np.random.default_rng(0).integers(0, 255, (500_000, 64), dtype=np.uint8).astype(np.float32)
     np.save(tmp_path / "x.npy", rows)
-    centers = rows[:8].copy()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "MALLOC_ARENA_MAX": "2"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "x.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    grown, inertia = done.stdout.split()
     assert rows.nbytes > 3 * 40_000_000
-    assert 10_000_000 <= int(grown) <= 40_000_000
-    expected = quiet_fit(KMeans(8, init=centers, n_init=1, max_iter=2, tol=0), rows)
-    assert float(inertia) == expected.inertia_
+    n_bytes, inertia = grown(tmp_path / "x.npy", "40MB")
+    assert 10_000_000 <= n_bytes <= 40_000_000
+    assert inertia == quiet_fit(KMeans(8, init=np.eye(8, 64), n_init=1, max_iter=2, tol=0), rows).inertia_
+
+
+@ONLY_LINUX
+@pytest.mark.extra
+def test_what_a_library_unpacks_to_read_a_few_rows_counts(tmp_path):
+    pa, pq = support.optional("pyarrow"), support.optional("pyarrow.parquet")
+    rows = np.random.default_rng(0).random((250_000, 64), dtype=np.float32)
+    pq.write_table(pa.table({f"c{j}": rows[:, j] for j in range(64)}), tmp_path / "x.parquet")
+    source = open_source(tmp_path / "x.parquet")
+    for cap in (source.overhead, source.overhead + 35_000_000):
+        capped = model(8, backend="numba", init=rows[:8], n_init=1, max_memory=cap)
+        if cap == source.overhead:
+            with pytest.raises(ValueError, match="too little"):
+                capped.plan(source)
+        else:
+            assert capped.plan(source).mode == "streamed"
+            n_bytes, _ = grown(tmp_path / "x.parquet", str(cap))
+            assert 50_000_000 <= n_bytes <= cap  # rows and sums alone take less
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("library", ["h5py", "zarr"])
+def test_chunks_of_a_store_are_unpacked_once(tmp_path, library):
+    rows = np.arange(70_000, dtype=np.float32).reshape(1000, 70)
+    if library == "h5py":
+        with support.optional("h5py").File(tmp_path / "x.h5", "w") as file:
+            file.create_dataset("x", data=rows, chunks=(300, 70))
+        source = open_source(tmp_path / "x.h5")
+    else:
+        zarr = support.optional("zarr")
+        zarr.create_array(tmp_path / "x.zarr", data=rows, chunks=(300, 70))
+        source = open_source(tmp_path / "x.zarr")
+    assert source.overhead == 2 * 300 * 70 * 4
+    asked, read = [], source.read
+    source.read = lambda low, high: asked.append((low, high)) or read(low, high)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpukmeans._reading.PIECE_BYTES", 100 * 70 * 4)
+        out = np.empty((700, 70), np.float32)
+        source.read_into(200, out)
+        blocks = list(source.blocks())
+    assert asked[:3] == [(200, 300), (300, 600), (600, 900)]
+    assert np.array_equal(out, rows[200:900])
+    assert np.array_equal(np.concatenate(blocks), rows)
+    assert [len(block) for block in blocks] == [300, 300, 300, 100]
