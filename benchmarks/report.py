@@ -5,7 +5,7 @@
     python -m benchmarks.report --card benchmarks/results/NAME.json ...   print what on_gpu.sh has found
 
 The table stands between two markers of README.md and is made here only. Every measured case is in it, those
-that gpukmeans loses too. The JSON of memory.py, batch.py, starts.py and streamed.py may be among the files.
+that gpukmeans loses too. The JSON of memory.py, batch.py, starts.py, streamed.py and workers.py may be among the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load(paths: list[Path]) -> tuple[list[Row], list[Row], dict[str, Row]]:
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     runs = [file for file in files if "cases" in file]
     rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
-    keys = ("libraries", "law", "batches", "start_cases", "streamed")
+    keys = ("libraries", "law", "batches", "start_cases", "streamed", "workers")
     others = {key: file for key in keys for file in files if key in file}
     return runs, rows, others
 
@@ -180,14 +180,26 @@ def starts_table(starts: Row) -> list[str]:
 
 def streamed_table(streamed: Row) -> list[str]:
     """Lines of the table of files larger than the memory that a fit may take."""
-    head = ["file", "k", "max_memory", "taken", "iteration", "reading alone", "computing alone", "of the slower"]
+    head = ["file", "k", "max_memory", "taken", "iteration", "reading alone", "in memory", "of the slower"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in streamed["streamed"]:
         size = f"{row['file_bytes'] / 1e9:.2g} GB, {row['n_samples']:,} x {row['n_features']}"
         cells = [size, f"{row['n_clusters']}", row["max_memory"], f"{row['grown_bytes'] / 1e6:.0f} MB"]
-        times = [row[f"{name}_seconds"] for name in ("iteration", "reading", "computing")]
+        times = [row[f"{name}_seconds"] for name in ("iteration", "reading", "memory")]
         cells += [*(f"{milliseconds(value)} ms" for value in times), f"{100 * row['share_of_the_slower']:.0f} %"]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def workers_table(workers: Row) -> list[str]:
+    """Lines of the table of a fit on workers of Dask."""
+    row = workers["workers"]
+    size = f"{row['n_samples']:,}, {row['n_features']}, {row['n_clusters']}"
+    first = next(iter(row["median_seconds"].values()))
+    lines = [f"n, d, k: {size}; {row['n_iter']} iterations. All have the same bits.", ""]
+    lines += ["| | fit | of one thread |", "|---|---|---|"]
+    for name, value in row["median_seconds"].items():
+        lines.append(f"| {name} | {milliseconds(value)} ms | {first / value:.2f}x |")
     return lines
 
 
@@ -201,8 +213,10 @@ def markdown(runs: list[Row], rows: list[Row], others: dict[str, Row]) -> str:
     machine = runs[0]["machine"]
     versions = {**machine["versions"], **runs[0]["competitors"]}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items() if name != OURS)
+    dates = sorted({run["date"] for run in runs})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     text = [
-        f"Measured {runs[0]['date']} on {machine['processor']}, {machine['n_threads']} threads, "
+        f"Measured {when} on {machine['processor']}, {machine['n_threads']} threads, "
         f"{machine['system']}, Python {machine['python']}; {listed}. Medians of "
         f"{min(run['repeat'] for run in runs)} interleaved runs; same data, same start, same `tol`.",
         "",
@@ -226,6 +240,9 @@ def markdown(runs: list[Row], rows: list[Row], others: dict[str, Row]) -> str:
         text += folded("Many small problems at once, float32, start and fit", batch_table(others["batches"]))
     if "streamed" in others:
         text += folded("A file larger than the memory that a fit may take, float32", streamed_table(others["streamed"]))
+    if "workers" in others:
+        title = "A file on workers of Dask, processes of this machine, float32"
+        text += folded(title, workers_table(others["workers"]))
     notes = {
         name: result["note"]
         for row in rows

@@ -1,4 +1,4 @@
-"""A file larger than the memory that a fit may take: time of an iteration against reading and computing alone.
+"""A file larger than the memory that a fit may take: an iteration against reading alone, and against rows in memory.
 
     python -m benchmarks.streamed --output benchmarks/results/streamed.json
 
@@ -32,6 +32,7 @@ from gpukmeans.prepare import prepare
 from gpukmeans.streaming import streamed
 
 PIECE = 1 << 14  # rows that are drawn at a time
+IN_MEMORY = 1_000_000
 
 
 def write_rows(path: Path, n_samples: int, n_features: int) -> None:
@@ -61,23 +62,19 @@ def reading_seconds(source: Any, block_rows: int) -> float:
 
 
 def rounds(source: Any, centers: Any, plan: Any, repeat: int) -> dict[str, list[float]]:
-    """Reading, computing and an iteration, one after another, so that a slower machine is slower for all three.
-
-    Computing is a pass of the loop that adds up all rows, if they all were those of the first block, and in memory.
-    """
-    backend, times = get_backend("numba"), {"reading": [], "computing": [], "iteration": []}
-    first = np.empty((min(plan.block_rows, source.shape[0]), source.shape[1]), np.float32)
-    source.read_into(0, first)
-    (block,) = prepare(backend, first, None, None).blocks
+    """Reading, and an iteration in memory and from the file, one after another: a slower machine is slower for all."""
+    backend, times = get_backend("numba"), {"reading": [], "memory": [], "iteration": []}
+    held = np.empty((min(IN_MEMORY, source.shape[0]), source.shape[1]), np.float32)
+    source.read_into(0, held)
+    in_memory = prepare(backend, held, None, None)
     with streamed(source) as rows:
         data = prepare(backend, as_planned(rows, plan), None, None)
         now = centers.astype(np.float64)
         for _ in range(repeat + 1):
             times["reading"].append(reading_seconds(source, plan.block_rows))
             begin = time.perf_counter()
-            block.running = None
-            backend.step(block, now, data.encoding)
-            times["computing"].append((time.perf_counter() - begin) * source.shape[0] / len(first))
+            backend.iterate(in_memory.blocks, now, in_memory.encoding, 0.0, 1)
+            times["memory"].append((time.perf_counter() - begin) * source.shape[0] / len(held))
             begin = time.perf_counter()
             (started,) = backend.iterate(data.blocks, now, data.encoding, 0.0, 1)
             times["iteration"].append(time.perf_counter() - begin)
