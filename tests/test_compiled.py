@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import support
 from compiled import compile as nvrtc
-from compiled import launches, sass, table
+from compiled import launches, record, sass, table
 
 from gpukmeans.backends import _source
 
 pytestmark = pytest.mark.extra
 
-ARCHITECTURES = pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-OF_ARCHITECTURES = [(a, f) for a in nvrtc.ARCHITECTURES for f in _source.INSTANCES if launches.instances(f, a)]
+CHOSEN = record.chosen(nvrtc.ARCHITECTURES)
+ARCHITECTURES = pytest.mark.parametrize("architecture", CHOSEN)
+OF_ARCHITECTURES = [(a, f) for a in CHOSEN for f in _source.INSTANCES if launches.instances(f, a)]
 PROBES = Path(__file__).parent / "compiled" / "probes.cu"
 
 # Least share of multiply-adds in the hot loop, in percent. Rows that are not 16-byte aligned are loaded value by value.
@@ -48,8 +49,9 @@ def instances(architecture):
 
 
 def test_every_instance_is_compiled_for_some_architecture():
-    assert {file for _, file in OF_ARCHITECTURES} == set(_source.INSTANCES)
-    assert {i for a, f in OF_ARCHITECTURES for i in launches.instances(f, a)} == set(_source.FILE_OF)
+    compiled = [(f, launches.instances(f, a)) for a in nvrtc.ARCHITECTURES for f in _source.INSTANCES]
+    assert {file for file, instances in compiled if instances} == set(_source.INSTANCES)
+    assert {instance for _, instances in compiled for instance in instances} == set(_source.FILE_OF)
 
 
 @pytest.mark.parametrize(("architecture", "file"), OF_ARCHITECTURES)
@@ -172,7 +174,7 @@ def swaps(function):
     return [code for code in sass.opcodes(function.lines) if re.match(r"ATOM\w*\.CAS", code)]
 
 
-@pytest.mark.parametrize("block", table.BLOCKS)
+@pytest.mark.parametrize("block", [b for b in table.BLOCKS if b not in table.COMPILED or CHOSEN == nvrtc.ARCHITECTURES])
 def test_the_readme_has_what_the_script_prints(block):
     text = table.README.read_text(encoding="utf-8")
     written = table.between(text, block)
@@ -180,3 +182,30 @@ def test_the_readme_has_what_the_script_prints(block):
     if f"NVRTC {nvrtc.nvrtc_version()}" not in written and block in table.COMPILED:
         written, expected = table.names(written), table.names(expected)  # another compiler, other registers
     assert written == expected, "run: python -m compiled.table --write (in tests/)"
+
+
+def test_the_other_architectures_passed_before():
+    if CHOSEN != nvrtc.ARCHITECTURES:
+        pytest.skip(f"compiled for {CHOSEN}; all architectures passed on the same files (GPUKMEANS_COMPILED=all)")
+
+
+def test_a_change_of_a_kernel_or_of_its_table_is_a_reason_to_compile_for_all(monkeypatch, tmp_path):
+    monkeypatch.delenv("GPUKMEANS_COMPILED", raising=False)
+    monkeypatch.setattr(record, "RECORD", tmp_path / "passed.txt")
+    record.RECORD.write_text(record.fingerprint())
+    assert record.chosen((75, 80, 120)) == (80, 120)
+    monkeypatch.setenv("GPUKMEANS_COMPILED", "all")
+    assert record.chosen((75, 80, 120)) == (75, 80, 120)
+    monkeypatch.delenv("GPUKMEANS_COMPILED")
+    for pattern in record.DECISIVE:
+        assert list(record.ROOT.glob(pattern))
+    before = record.fingerprint()
+    text = table.README.read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(f"{text}\nmore\n")
+    monkeypatch.setattr(table, "README", tmp_path / "README.md")
+    assert record.fingerprint() == before  # it is no table
+    (tmp_path / "README.md").write_text(text.replace("<!-- hot-loops:end -->", "x\n<!-- hot-loops:end -->"))
+    changed = record.fingerprint()
+    monkeypatch.setattr(record, "COMPILER", ())
+    assert len({before, changed, record.fingerprint()}) == 3
+    assert record.chosen((75, 80, 120)) == (75, 80, 120)

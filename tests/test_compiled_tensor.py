@@ -5,13 +5,14 @@ import re
 import pytest
 import support
 from compiled import compile as nvrtc
-from compiled import launches, sass
-from compiled.tensor_loops import ARCHITECTURES, Sizes, loop
+from compiled import launches, record, sass, tensor_loops
+from compiled.tensor_loops import Sizes, loop
 
 from gpukmeans.backends import _tensor_config
 
 pytestmark = pytest.mark.extra
 
+ARCHITECTURES = record.chosen(tensor_loops.ARCHITECTURES)
 # Least multiply-adds of a warp for an instruction, by architecture, type and bytes of a row: what fused Triton kernels
 # reach at 64 and 128 features, counted in the same way. (Not at 128 features of TF32 on sm_90: Triton has 413 there, by
 # instructions for groups of warps.)
