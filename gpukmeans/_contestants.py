@@ -168,22 +168,38 @@ def _faiss() -> Contestant:
     return Contestant("faiss-gpu", fit, on_card=True, dtypes=("float32",), note=note)
 
 
-def _flash_kmeans() -> Contestant:
-    torch, flash_kmeans = import_module("torch"), import_module("flash_kmeans")
+_FLASH = "rows on the card; labels of the centers before the last update; no check of the data, no inertia"
+
+
+def _flash(name: str, call: Callable[..., Any], note: str, *, in_bf16: bool = False) -> Contestant:
+    """Give a library with the call of flash-kmeans: rows, start and answer are batches of one problem."""
+    torch = import_module("torch")
     if not torch.cuda.is_available():
         raise RuntimeError("torch sees no card")
 
     def place(X: FloatArray) -> Any:
-        return torch.from_numpy(X).cuda()[None]
+        rows = torch.from_numpy(X).cuda()[None]
+        return rows.to(torch.bfloat16) if in_bf16 else rows
 
     def fit(X: Any, start: FloatArray, n_iter: int) -> Answer:
-        options = {"max_iters": n_iter, "tol": 0.0, "init_centroids": place(start)}
-        labels, centers, n_done = flash_kmeans.batch_kmeans_Euclid(X, len(start), **options)
+        labels, centers, n_done = call(X, len(start), max_iters=n_iter, tol=0.0, init_centroids=place(start))
         torch.cuda.synchronize()
-        return Answer(labels[0], centers[0], int(n_done))
+        return Answer(labels[0], centers[0].float() if in_bf16 else centers[0], int(n_done))
 
-    note = "rows on the card; labels of the centers before the last update; no check of the data, no inertia"
-    return Contestant("flash-kmeans", fit, place=place, on_card=True, dtypes=("float32",), note=note)
+    return Contestant(name, fit, place=place, on_card=True, dtypes=("float32",), note=f"{_FLASH}{note}")
+
+
+def _flash_kmeans() -> Contestant:
+    return _flash("flash-kmeans", import_module("flash_kmeans").batch_kmeans_Euclid, "")
+
+
+def _flashlib() -> Contestant:
+    return _flash("flashlib", import_module("flashlib").flash_kmeans, "; float32 is multiplied as TF32")
+
+
+def _flashlib_bf16() -> Contestant:
+    note = "; rows and centers are rounded to bfloat16, and that is not timed"
+    return _flash("flashlib, bf16", import_module("flashlib").flash_kmeans, note, in_bf16=True)
 
 
 def _fastkmeans() -> Contestant:
@@ -204,6 +220,8 @@ _PEERS: dict[str, tuple[str, Callable[[], Contestant]]] = {  # name -> module, a
     "cuML": ("cuml", _cuml),
     "faiss-gpu": ("faiss", _faiss),
     "flash-kmeans": ("flash_kmeans", _flash_kmeans),
+    "flashlib": ("flashlib", _flashlib),
+    "flashlib, bf16": ("flashlib", _flashlib_bf16),
     "fastkmeans": ("fastkmeans", _fastkmeans),
 }
 

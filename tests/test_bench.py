@@ -144,8 +144,11 @@ class Fakes:
             "faiss": SimpleNamespace(StandardGpuResources=1, get_num_gpus=lambda: 1, Kmeans=FakeFaiss),
             "fastkmeans": SimpleNamespace(FastKMeans=FakeFast),
             "flash_kmeans": SimpleNamespace(batch_kmeans_Euclid=fake_flash),
+            "flashlib": SimpleNamespace(flash_kmeans=fake_flash),
             "torch": SimpleNamespace(
-                from_numpy=FakeTensor, cuda=SimpleNamespace(is_available=lambda: True, synchronize=lambda: None)
+                from_numpy=FakeTensor,
+                bfloat16="bfloat16",
+                cuda=SimpleNamespace(is_available=lambda: True, synchronize=lambda: None),
             ),
         }
         monkeypatch.setattr(_contestants, "find_spec", lambda _: True)
@@ -191,11 +194,18 @@ class FakeTensor(np.ndarray):
     def cuda(self):
         return self
 
+    def to(self, dtype):
+        assert dtype == "bfloat16"
+        return (self.view(np.uint32) & 0xFFFF0000).view(np.float32)  # its upper half
+
+    def float(self):
+        return self
+
 
 def fake_flash(x, n_clusters, *, max_iters, tol, init_centroids):
     assert (x.shape[0], init_centroids.shape[:2], tol) == (1, (1, n_clusters), 0.0)
     model = sk(np.asarray(x[0]), np.asarray(init_centroids[0]), max_iters)
-    return model.labels_[None], model.cluster_centers_[None], max_iters
+    return model.labels_[None], model.cluster_centers_[None].view(FakeTensor), max_iters
 
 
 def test_every_library_gets_rows_start_and_iterations(monkeypatch):
@@ -206,7 +216,8 @@ def test_every_library_gets_rows_start_and_iterations(monkeypatch):
     assert result.failed == {}
     same = {t.name: t.equal_labels for t in result.timings}
     own_start = same.pop("fastkmeans")
-    assert list(same) == ["numpy", "scikit-learn", "cuML", "faiss-gpu", "flash-kmeans"]
+    assert same.pop("flashlib, bf16") > 0.95  # of rounded rows
+    assert list(same) == ["numpy", "scikit-learn", "cuML", "faiss-gpu", "flash-kmeans", "flashlib"]
     assert min(same.values()) > 0.99
     assert own_start < 1
     notes = {t.name: t.note for t in result.timings}
@@ -233,7 +244,7 @@ def test_libraries_without_a_card_are_named_with_the_reason(monkeypatch):
     assert absent == {
         "cuML": "does not work here: libcuda.so.1: cannot open",
         "faiss-gpu": "does not work here: faiss is installed without GPU support, or sees no card",
-        "flash-kmeans": "does not work here: torch sees no card",
+        **dict.fromkeys(("flash-kmeans", "flashlib", "flashlib, bf16"), "does not work here: torch sees no card"),
     }
 
 
@@ -274,7 +285,7 @@ def test_the_table_shows_all_backends_and_who_is_not_installed(run, numba_backen
     assert (code, err) == (0, "")
     assert "No card can be used, so only backends of the CPU: there is no NVIDIA driver: install one." in out
     assert "Quick: small sizes and one repetition. These times are a look, no measurement." in out
-    for name in ("cuML", "faiss-gpu", "flash-kmeans", "fastkmeans"):
+    for name in ("cuML", "faiss-gpu", "flash-kmeans", "flashlib", "fastkmeans"):
         assert f"Not measured: {name}, not installed." in out
     table = rows(out)
     assert [(row["who"], row["dtype"]) for row in table] == [
