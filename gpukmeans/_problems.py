@@ -36,6 +36,8 @@ class Problem:
     max_iter : int
     streamed : bool
         Whether the card is given too little memory to hold the rows.
+    first_stage : {"", "bf16", "fp16", "tf32"}
+        Type in which tensor cores make the first pass, if the card has them for it, whatever that costs; "": as ever.
     """
 
     n_samples: int
@@ -47,12 +49,14 @@ class Problem:
     layout: str = "array"
     max_iter: int = 20
     streamed: bool = False
+    first_stage: str = ""
 
     @property
     def name(self) -> str:
         """Shape and all that is special about it."""
         parts = [f"{self.n_samples} x {self.n_features}", f"k={self.n_clusters}", self.dtype, self.kind]
         special = {"weights": self.weighted, self.layout: self.layout != "array", "streamed": self.streamed}
+        special[f"{self.first_stage} first"] = bool(self.first_stage)
         return ", ".join([*parts, *(word for word, holds in special.items() if holds)])
 
     @property
@@ -122,6 +126,10 @@ def problems(backend: str, *, full: bool = False) -> list[Problem]:
     small += [Problem(1001, d, 8, layout="odd") for d in (3, 16, 33)] + [Problem(1000, 20, 8, layout="csr")]
     if backend == "cupy":
         small += [Problem(4000, 64, 16, streamed=True), Problem(4000, 96, 140, weighted=True, streamed=True)]
+        for stage in ("bf16", "fp16", "tf32"):
+            small += [Problem(*shape, first_stage=stage) for shape in ((200, 40, 70), (1000, 18, 20), (150, 300, 9))]
+            small += [Problem(300, 24, 40, kind=kind, first_stage=stage) for kind in ("ties", "duplicates", "offset")]
+            small += [Problem(20_000, 100, 300, max_iter=5, first_stage=stage)]
     large = [Problem(100_000, 32, 256, max_iter=5), Problem(200_000, 3, 8, "float64", weighted=True)]
     if full:
         if backend == "cupy":

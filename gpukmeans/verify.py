@@ -113,7 +113,7 @@ def check(backend: str, problem: Problem) -> Case:
     with _card_of(backend):
         for way, rows in _ways(backend, problem, X):
             try:
-                with _memory_for(problem):
+                with _memory_for(problem), _first_stage(problem):
                     got = _answers(backend, problem, rows, start, weights)
             except (MemoryError, RuntimeError) as error:  # the other problems may still tell something
                 differences.append(f"{way}{type(error).__name__}: {error}")
@@ -194,6 +194,18 @@ def _memory_for(problem: Problem) -> Iterator[None]:
         yield
     finally:
         pool.set_limit(size=before)
+
+
+@contextmanager
+def _first_stage(problem: Problem) -> Iterator[None]:
+    """Let tensor cores make the first pass, in the problem's type."""
+    from .backends import _tensor_config
+
+    _tensor_config.FORCED = problem.first_stage or None
+    try:
+        yield
+    finally:
+        _tensor_config.FORCED = None
 
 
 def _difference(name: str, got: Any, expected: Any, on_card: bool) -> str | None:

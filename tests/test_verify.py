@@ -11,6 +11,7 @@ from scipy import sparse
 
 from gpukmeans import verify
 from gpukmeans.arrays import to_host
+from gpukmeans.backends import _tensor_config
 from gpukmeans.backends._numba import NumbaBackend
 from gpukmeans.cli import main
 from gpukmeans.verify import Case, Problem, check, problems
@@ -49,6 +50,8 @@ def test_the_table_has_every_shape_type_and_kind_that_has_code_of_its_own():
     assert max(p.n_samples for p in table) >= 100_000
     assert not any(p.streamed for p in table)
     assert {p.dtype for p in problems("cupy") if p.streamed} == {"float32", "float64"}
+    stages = {(p.first_stage, p.dtype) for p in problems("cupy")}
+    assert stages == {(stage, dtype) for stage in ("", "bf16", "fp16", "tf32") for dtype in ("float32", "float64")}
     assert max(p.n_samples for p in problems("cupy", full=True)) == 1_000_000
     for backend in ("numba", "cupy"):
         names = [p.name for p in problems(backend, full=True)]
@@ -87,7 +90,9 @@ def test_numba_gives_the_bits_of_numpy(numba_backend):
 
 def test_the_cuda_backend_gives_the_bits_of_numpy():
     # on the stand-in, whose threads run one after another: all kinds, but not the large ones in both types
-    small = [p for p in problems("cupy") if p.size < (600_000 if p.dtype == "float32" else 150_000)]
+    most = {("float32", ""): 600_000, ("float64", ""): 150_000, ("float32", "bf16"): 300_000}
+    small = [p for p in problems("cupy") if p.size < most.get((p.dtype, p.first_stage), 0)]
+    assert any(p.first_stage for p in small)  # the next test has the others
     with support.standin_cupy():
         assert different(check("cupy", p) for p in small) == []
 
@@ -104,6 +109,16 @@ def test_a_streamed_problem_is_streamed_and_the_card_is_left_as_it_was(caplog):
     assert case.ok
     assert "out of memory on the card: blocks of 1000 rows" in caplog.text
     assert copied > 20 * 4000 * 64 * 4  # the rows, in every pass
+
+
+@pytest.mark.parametrize("stage", ["bf16", "fp16", "tf32"])
+def test_tensor_cores_come_first_where_a_problem_says_so(stage):
+    with support.standin_cupy() as control:
+        assert check("cupy", Problem(90, 18, 20, max_iter=3, first_stage=stage)).ok
+        names = [name for name in control.log.launches if name.startswith("assign_sm80")]
+        assert names
+        assert all(f"<float, {_tensor_config.KINDS[stage]}, " in name for name in names)
+    assert _tensor_config.FORCED is None
 
 
 def test_the_chosen_card_is_verified(caplog, monkeypatch):

@@ -34,6 +34,8 @@ MORE_LAUNCHES = 1 << 13
 """Clocks of the two launches that the cascade adds to an iteration, some 6 us. A guess."""
 WORTHWHILE = 1 << 17
 """Clocks, some 0.1 ms, that must be gained in an iteration before rows are sampled."""
+FORCED: str | None = None
+"""The type of the first stage whatever it costs, if the card has it: what `verify` sets for some of its problems."""
 GAIN = 0.8
 """A type is tried, and taken, only where it takes less than this part of the time of what has been found."""
 
@@ -156,6 +158,9 @@ def choose(
     Types are tried in the order of what they are likely to take; `left_open` is asked only for those that may be
     better by far than what has been found.
     """
+    if FORCED is not None:
+        chosen = config(problem, card, FORCED) if FORCED in kinds else None
+        return chosen, {} if chosen is None else {FORCED: left_open(chosen)}
     chosen, least, shares = None, clocks(problem, card, None), {}
     for kind in ("fp16", "tf32", "bf16"):
         found = config(problem, card, kind) if kind in kinds else None
