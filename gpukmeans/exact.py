@@ -275,7 +275,7 @@ TENSOR_TYPES = {
 
 
 class TensorTerms(NamedTuple):
-    """What :func:`tensor_bound` multiplies with the largest norm ``c``; the card does the same (pack_centers.cu).
+    """What :func:`tensor_bound` multiplies with the largest norm ``c``; the card does the same (pack.cuh).
 
     ``const = half_norm c^2 / 2 + canonical c^2 + tiny (1 + c) + least (c + least)``,
     ``linear = product c + tiny + least``, ``quadratic = canonical``; infinite where not ``c <= largest``.

@@ -142,8 +142,8 @@ class KMeans(CentersEstimator):
     if it fits; else it is streamed through the card in every iteration, to the same bits. Beside the data a fit holds
     12 bytes a row there (while seeding 8 or 12; 8 more with weights), 20 bytes for each of at most 4,194,304 rows, and
     24 bytes for each cluster and feature (40 for float64), both rounded up to whole tiles (128 clusters, 8 features).
-    Where tensor cores find the labels first: 16 bytes more for each of those rows, 4,096 rows of X as a sample, and
-    up to 528 bytes for each cluster (three times that while the type is chosen); without room for it float32 does.
+    Where tensor cores find the labels first: 4,096 rows of X as a sample, and up to 528 bytes for each cluster (three
+    times that while the type is chosen); without room for it float32 does.
     The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
 
     An empty cluster takes the row that is farthest from its own center, as in scikit-learn.

@@ -7,9 +7,9 @@
 // the rows only 4 MI scores are live, whatever the tile. The low bits of a score give way to the center's place in the tile,
 // so best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound).
 //
-//   in    x (n, d) T; shift (>= d) T; packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32, bound (3): from pack_centers.cu;
+//   in    x (n, d) T; shift (>= d) T; packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32, bound (3): from pack.cuh;
 //         halted (1): not 0 if the loop has stopped, then nothing is done
-//   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for recheck.cu
+//   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for resolve.cu
 //   launch  ceil(n / ROWS) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in BYTES; tiles = ceil(k / TN)
 //   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2
 //   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)

@@ -15,12 +15,13 @@
 //   publish_centers  one block of CENTER_THREADS a center: cs, half, hash of given centers, with shift (ldc) T taken off
 //   the last block   half = +inf for all but the lowest of equal centers, which alone can win; bound (3) of assign.cu from the
 //   of both          largest |c'| and exact.score_bound's constants. certify = 0: a bound that certifies everything
-//                    (precision="float32")
-//   between launches cmax (2) has 0, then the bits of the largest |c'|, for pack_centers.cu; ticket (1) is 0, heads (k) is -1;
+//                    (precision="float32"); packed, how: where not null, all of pack.cuh
+//   between launches cmax (2) has 0, then the bits of the largest |c'|; ticket (1) is 0, heads (k) is -1;
 //   links (k), hash (k) are scratch
 //   state is not 0 if the loop has stopped: then nothing is done, the host sees it late
-//   traffic (8 or 16) k d bytes of sums, 4 k d T, 4 k ldc
+//   traffic (8 or 16) k d bytes of sums, 4 k d T, 4 k ldc; up to 4 k d packed
 //   instances  recenter, publish_centers<T>, T = float, double
+#include "pack.cuh"
 #include "warp.cuh"
 
 #ifndef RECENTER_THREADS
@@ -59,15 +60,16 @@ template <class T> __device__ __forceinline__ void mean_of(const T* __restrict__
   __syncthreads();                                  // they are read before scratch is used again
 }
 
-// c', half norm and hash of this block's center. No __restrict__ on what the last block reads, or on c: recenter wrote it.
+// c', packed or not, half norm and hash of this block's center. No __restrict__ on what the last block reads, or on c: recenter wrote it.
 template <class T>
-__device__ __forceinline__ void publish(const T* c, const T* __restrict__ shift, float* __restrict__ cs, float* half, u64* hash,
-                                        int* heads, int* links, unsigned* cmax, double* scratch, int d, int ldc, int k) {
+__device__ __forceinline__ void publish(const T* c, const T* __restrict__ shift, float* __restrict__ cs, float* half, u64* hash, int* heads,
+                                        int* links, unsigned* cmax, char* packed, const Packing* how, double* scratch, int d, int ldc, int k) {
   double part = 0.0;
   u64 mixed = 0;
   for (int j = threadIdx.x; j < d; j += CENTER_THREADS) {
     const float v = (float)(c[j] - shift[j]);
     cs[(size_t)blockIdx.x * ldc + j] = v;
+    if (packed) pack(packed, how, blockIdx.x, j, v);
     part += (double)v * v;
     u64 bits = bits_of(to_f64(c[j])) + (u64)j * 0x9e3779b97f4a7c15ull;      // a sum of mixed words: any order
     bits = (bits ^ bits >> 31) * 0xbf58476d1ce4e5b9ull;
@@ -127,10 +129,13 @@ __device__ __forceinline__ void finish_centers(const T* c, const u64* hash, floa
 
 template <class T> __global__ void __launch_bounds__(CENTER_THREADS)
 publish_centers(const T* __restrict__ c, const T* __restrict__ shift, float* __restrict__ cs, float* half, u64* hash, int* heads, int* links,
-                unsigned* cmax, double chain, double canonical_share, double tiny, int certify, float* bound, unsigned* ticket, int d, int ldc, int k) {
+                unsigned* cmax, double chain, double canonical_share, double tiny, int certify, float* bound, unsigned* ticket,
+                char* packed, const Packing* __restrict__ how, int d, int ldc, int k) {
   __shared__ double scratch[CENTER_THREADS];
-  publish(c + (size_t)blockIdx.x * d, shift, cs, half, hash, heads, links, cmax, scratch, d, ldc, k);
-  if (arrives_last(ticket)) finish_centers(c, hash, half, heads, links, cmax, chain, canonical_share, tiny, certify, bound, d, k);
+  publish(c + (size_t)blockIdx.x * d, shift, cs, half, hash, heads, links, cmax, packed, how, scratch, d, ldc, k);
+  if (!arrives_last(ticket)) return;
+  finish_centers(c, hash, half, heads, links, cmax, chain, canonical_share, tiny, certify, bound, d, k);
+  if (packed) finish_packing(packed, how, half, cmax + 1, k);
 }
 
 // By the last block. moved_sq is summed by a binary tree over neighbours, in place: v[j] = v[2j] + v[2j + 1] until one is left, an
@@ -168,7 +173,8 @@ recenter(const long long* __restrict__ sums, const long long* __restrict__ sums_
          const long long* __restrict__ weights_low, const double* __restrict__ inverse_scale, double inverse_bits, double inverse_wscale,
          const T* __restrict__ before, T* after, T* __restrict__ next_shift, const T* __restrict__ shift, float* __restrict__ cs, float* half,
          u64* hash, int* heads, int* links, unsigned* cmax, double chain, double canonical_share, double tiny, int certify, float* bound,
-         unsigned* ticket, double* moved_sq, Tally* tally, double threshold, int relocated, Record* record, int* state, int d, int ldc, int k) {
+         unsigned* ticket, char* packed, const Packing* __restrict__ how, double* moved_sq, Tally* tally, double threshold,
+         int relocated, Record* record, int* state, int d, int ldc, int k) {
   if (*state) return;
   __shared__ double scratch[CENTER_THREADS];
   mean_of(before, next_shift, scratch, d, k);
@@ -201,8 +207,9 @@ recenter(const long long* __restrict__ sums, const long long* __restrict__ sums_
   }
   if (threadIdx.x == 0) moved_sq[blockIdx.x] = sq;
   if (__syncthreads_or(changed) && threadIdx.x == 0) add_global(&tally->changed, 1);      // not sq: squares may vanish
-  publish(after + at, shift, cs, half, hash, heads, links, cmax, scratch, d, ldc, k);      // each thread reads what it wrote
+  publish(after + at, shift, cs, half, hash, heads, links, cmax, packed, how, scratch, d, ldc, k);      // each thread reads what it wrote
   if (!arrives_last(ticket)) return;
   finish_centers(after, hash, half, heads, links, cmax, chain, canonical_share, tiny, certify, bound, d, k);
+  if (packed) finish_packing(packed, how, half, cmax + 1, k);
   finish_iteration(moved_sq, tally, threshold, relocated, record, state, k);
 }

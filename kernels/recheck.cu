@@ -10,25 +10,9 @@
 //   traffic per row in the list: the row, k d * 4 bytes of cs (L2), and d T for each candidate
 //   flops   2 k d in float32 and 3 d in float64 for each candidate, per row in the list
 //   instances  recheck<T>, T = float, double
-#include "warp.cuh"
+#include "nearest.cuh"
 
 constexpr int RECHECK_THREADS = 128;
-
-// The score as in assign.cu: any order of adding is covered by the same bound, as long as the chains are no longer.
-template <class T> __device__ __forceinline__ float score(const T* x, const T* shift, const float* c, float half, int d) {
-  const int part = d > 2 * CHAIN ? CHAIN : d;
-  float total = half;
-  for (int j0 = 0; j0 < d; j0 += part) {
-    float s = part < d ? 0.f : total;
-    const int end = min(d, j0 + part);
-    UNROLL_4 for (int j = j0; j < end; j++) s = __fmaf_rn((float)(shift[j] - x[j]), c[j], s);
-    total = part < d ? total + s : s;
-  }
-  return total;
-}
-__device__ __forceinline__ void nearer(double& best, int& arg, double D, int c) {
-  if (D < best || (D == best && c < arg)) { best = D; arg = c; }
-}
 
 // 8 blocks: left alone the compiler spills on some architectures to hold more.
 template <class T> __global__ void __launch_bounds__(RECHECK_THREADS, 8)
@@ -40,17 +24,7 @@ recheck(const T* __restrict__ x, const T* __restrict__ centers, const T* __restr
   const long long total = (long long)*count, step = (long long)gridDim.x * (RECHECK_THREADS / 32);
   for (long long item = (long long)blockIdx.x * (RECHECK_THREADS / 32) + threadIdx.x / 32; item < total; item += step) {
     const Uncertain u = list[item];
-    const T* row = x + u.row * d;
-    double best = __longlong_as_double(0x7ff0000000000000ll);
-    int arg = 0x7fffffff;
-    for (int c = threadIdx.x % 32; c < k; c += 32)
-      if (!above(score(row, shift, cs + (size_t)c * ldc, half[c], d), u.best, u.gap))
-        nearer(best, arg, canonical(row, centers + (size_t)c * d, d), c);
-    UNROLL for (int o = 16; o; o >>= 1) {
-      const double D = __shfl_xor_sync(ALL_LANES, best, o);
-      const int c = __shfl_xor_sync(ALL_LANES, arg, o);
-      nearer(best, arg, D, c);
-    }
+    const int arg = nearest(x, centers, shift, cs, half, u, d, ldc, k);
     if (threadIdx.x % 32 == 0) label[u.row] = arg;
   }
 }

@@ -121,11 +121,12 @@ class Centers:
         """Features, columns of `scores_of`, clusters."""
         return np.int32(self.d), np.int32(self.form.columns), np.int32(self.k)
 
-    def published(self, certify: bool) -> tuple[Any, ...]:
-        """Arguments of the kernels that lay out centers: what they write, and what the bound is made of."""
+    def published(self, certify: bool, stage: Any) -> tuple[Any, ...]:
+        """Arguments of the kernels that lay out centers: what they write, for `stage` too, and what bounds are of."""
         run, constants = self.run, bound_constants(self.d)
         chains = (self.hash, run.heads, self.links, self.norm)
-        return *self.for_scores, *chains, *constants, np.int32(certify), self.bound, run.ticket
+        packing = (None, None) if stage is None else stage.packing
+        return *self.for_scores, *chains, *constants, np.int32(certify), self.bound, run.ticket, *packing
 
 
 def bound_constants(n_features: int) -> tuple[np.float64, np.float64, np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..exact import Float64Array
 from . import _launch, _tensor_config
 from ._cuda_centers import Centers, Run
-from ._cuda_rows import CudaRows, Scratch, on_card
+from ._cuda_rows import CudaRows, on_card
 from ._cuda_seeding import SeedingVerbs
 from ._cuda_stages import Stage
 
@@ -39,9 +39,13 @@ class LabelVerbs(SeedingVerbs):
         if in_turns:
             Centers(values, problem, run, centers)
         run.stage = self._stage_of_precision(problem, centers)
-        args = (centers.values, *centers.published(self.is_exact), *centers.sizes)
-        self.device.launch(_launch.centers("publish_centers", problem), *args)
+        self._publish(problem, centers, run.stage)
         return centers
+
+    def _publish(self, problem: _launch.Problem, centers: Centers, stage: Stage | None) -> None:
+        """Lay the centers out for the fast pass; it may be done again, for another stage."""
+        args = (centers.values, *centers.published(self.is_exact, stage), *centers.sizes)
+        self.device.launch(_launch.centers("publish_centers", problem), *args)
 
     def _stage_of_precision(self, problem: _launch.Problem, centers: Centers) -> Stage | None:
         """The only stage of a precision that names the type of one."""
@@ -85,7 +89,7 @@ class LabelVerbs(SeedingVerbs):
         def left_open(config: _tensor_config.Config) -> float:
             sample, stage = rows.sample(), Stage(config, centers, certify=True)
             stages[config.kind] = stage
-            stage.pack(centers, run.never)
+            self._publish(problem, centers, stage)
             self.device.clear(sample.count)
             found = sample.left_open, sample.count
             stage.label(rows.problem(len(sample.x), centers.k), centers, sample.x, sample.labels, found, run.never)
@@ -94,8 +98,6 @@ class LabelVerbs(SeedingVerbs):
         with self.device:
             try:
                 chosen, shares = _tensor_config.choose(problem, self.device.card, self.device.tensor_types, left_open)
-                if chosen is not None:
-                    rows.scratch(in_stages=True)
             except self.device.failures as error:
                 if not self.device.is_out_of_memory(error):
                     raise
@@ -111,41 +113,30 @@ class LabelVerbs(SeedingVerbs):
             rows.batch = None  # a graph launches what it was made of
 
     # ---- labels
-    def _scratch(self, rows: CudaRows, run: Run) -> Scratch:
-        return rows.scratch(in_stages=self.is_exact and run.stage is not None)
-
-    def _prepare_pass(self, rows: CudaRows, centers: Centers, halted: Any) -> None:
-        """Once before the blocks of a pass: the memory that it wants, and centers in the type of its first stage."""
-        self._scratch(rows, centers.run)
-        if centers.run.stage is not None:
-            centers.run.stage.pack(centers, halted)
-
     def _label(self, rows: CudaRows, centers: Centers, x: Any, labels: Any, halted: Any) -> None:
         """Labels of one block: the fast pass, then the rows that it left open."""
         problem, run, card = rows.problem(len(x), centers.k), centers.run, self.device.card
-        scratch = self._scratch(rows, run)
-        self.device.clear(scratch.counts)
+        scratch = rows.scratch()
+        self.device.clear(scratch.count)
         found = (scratch.uncertain, scratch.count)
         if run.stage is None:
             args = (x, *centers.for_scores, centers.bound, labels, *found, halted, np.int64(len(x)))
             sizes = (np.int32(centers.d), np.int32(centers.form.columns), np.int32(centers.form.rows))
             self.device.launch(_launch.assign(problem, card), *args, *sizes)
-        elif not self.is_exact:
-            run.stage.label(problem, centers, x, labels, found, halted)
         else:
-            left_open = scratch.left_open, scratch.n_left_open
-            run.stage.label(problem, centers, x, labels, left_open, halted)
-            args = (x, *centers.for_scores, centers.bound, *left_open, labels, *found, halted)
-            self.device.launch(_launch.rescore(problem, card), *args, *centers.sizes)
+            run.stage.label(problem, centers, x, labels, found, halted)
         if self.is_exact:
-            args = (x, centers.values, *centers.for_scores, *found, labels, run.tally, halted)
-            self.device.launch(_launch.recheck(problem, card), *args, *centers.sizes)
+            # after tensor cores float32 first, which certifies most of them
+            of_stage = () if run.stage is None else (centers.bound,)
+            left = _launch.recheck(problem, card) if run.stage is None else _launch.resolve(problem, card)
+            args = (x, centers.values, *centers.for_scores, *of_stage, *found, labels, run.tally, halted)
+            self.device.launch(left, *args, *centers.sizes)
 
     @on_card
     def assign(self, rows: CudaRows, centers: Any) -> int:
         centers = self._loaded(rows, centers)
         labels, run = rows.kept("labels", np.int32), centers.run
-        self._prepare_pass(rows, centers, run.never)
+        rows.scratch()  # before anything is changed
         self.device.clear(run.tally)
         for part, x, _ in rows.passes():
             self._label(rows, centers, x, labels[part], run.never)

@@ -30,22 +30,11 @@ UNCERTAIN = np.dtype([("row", "i8"), ("best", "f4"), ("gap", "f4")], align=True)
 
 @dataclass
 class Scratch:
-    """What the fast pass writes for one block of rows: labels, and lists of open rows with their lengths."""
+    """What the fast pass writes for one block of rows: labels, and the list of open rows with its length."""
 
     labels: Any
     uncertain: Any
-    counts: Any  # of both lists
-    left_open: Any = None  # by tensor cores, for the float32 pass; None until it is wanted
-
-    @property
-    def count(self) -> Any:
-        """Length of `uncertain`."""
-        return self.counts[:1]
-
-    @property
-    def n_left_open(self) -> Any:
-        """Length of `left_open`."""
-        return self.counts[1:]
+    count: Any
 
 
 @dataclass
@@ -105,13 +94,11 @@ class CudaRows(Rows):
             setattr(self, name, array)
         return array
 
-    def scratch(self, *, in_stages: bool = False) -> Scratch:
-        """Memory for the fast pass over one block, which may be made in two stages."""
+    def scratch(self) -> Scratch:
+        """Memory for the fast pass over one block."""
         if self._scratch is None:
             labels, uncertain = (self.device.empty(self.block, dtype) for dtype in (np.int32, UNCERTAIN))
-            self._scratch = Scratch(labels, uncertain, self.device.zeros(2, np.uint64))
-        if in_stages and self._scratch.left_open is None:
-            self._scratch.left_open = self.device.empty(self.block, UNCERTAIN)
+            self._scratch = Scratch(labels, uncertain, self.device.zeros(1, np.uint64))
         return self._scratch
 
     def sample(self) -> Sample:

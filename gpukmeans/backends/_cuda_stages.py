@@ -12,25 +12,36 @@ from ._cuda_centers import Centers
 from ._launch import Problem
 from ._tensor_config import Config
 
+PACKING = np.dtype(
+    [
+        *((name, "f8") for name in exact.TensorTerms._fields),
+        *((name, "i4") for name in ("kind", "row_bytes", "rows", "certify")),
+    ],
+    align=True,
+)
+"""`Packing` of pack.cuh."""
+
 
 class Stage:
-    """The pass in one type, for the centers of one run: they are packed anew whenever they have changed."""
+    """The pass in one type, for the centers of one run: they are packed where they are made."""
 
     def __init__(self, config: Config, centers: Centers, certify: bool) -> None:
-        self.config, self.certify = config, certify
+        self.config = config
         self.device = device = centers.run.device
-        self.n_rows = config.rows(centers.k)
-        self.packed = device.empty((self.n_rows, config.row_bytes), np.uint8)
-        self.quads = device.empty((self.n_rows // 2, 4), np.float32)
-        self.bound = device.empty(3, np.float32)
-        self.terms = tuple(map(np.float64, exact.tensor_terms(centers.d, config.kind, config.index_bits)))
+        n_rows, words = config.rows(centers.k), config.row_bytes // 4
+        # one piece of memory, so that recenter.cu gets one address: centers, half norms of two of them, bound
+        self._memory = device.zeros(n_rows * (words + 2) + 3, np.float32)
+        self.packed = self._memory[: n_rows * words]
+        self.quads = self._memory[n_rows * words : -3]
+        self.bound = self._memory[-3:]
+        terms = exact.tensor_terms(centers.d, config.kind, config.index_bits)
+        how = (*terms, _tensor_config.KINDS[config.kind], config.row_bytes, n_rows, certify)
+        self._how = device.put(np.array([how], PACKING).view(np.uint8))
 
-    def pack(self, centers: Centers, halted: Any) -> None:
-        """Lay the centers out; nothing is done if the loop has stopped."""
-        launch = _tensor_config.pack(Problem(1, centers.d, centers.k, "f4"), self.device.card, self.config)
-        args = (centers.scores_of, centers.half, centers.norm, self.packed, self.quads, self.bound, *self.terms)
-        sizes = (centers.form.columns, centers.k, self.config.columns, self.n_rows)
-        self.device.launch(launch, *args, np.int32(self.certify), halted, *map(np.int32, sizes))
+    @property
+    def packing(self) -> tuple[Any, Any]:
+        """Arguments of the kernels that lay out centers."""
+        return self._memory, self._how
 
     def label(self, problem: Problem, centers: Centers, x: Any, labels: Any, found: Any, halted: Any) -> None:
         """Labels of one block of rows; those that are not certain are listed in `found`, a list and its length."""

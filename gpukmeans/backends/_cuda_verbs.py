@@ -113,8 +113,7 @@ class CudaBackend(LabelVerbs):
         if rows.running is None:
             rows.running = Sums(rows, centers.k, encoding)
         sums, run = rows.running, centers.run
-        scratch = self._scratch(rows, run)
-        self._prepare_pass(rows, centers, run.state)
+        scratch = rows.scratch()
         for part, x, w in rows.passes():
             self._label(rows, centers, x, scratch.labels, run.state)
             launch = _launch.accumulate(
@@ -150,7 +149,7 @@ class CudaBackend(LabelVerbs):
         after, run = centers.other, centers.run
         assert after is not None
         args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
-        args = (*args, *after.published(self.is_exact), run.moved_sq, run.tally)
+        args = (*args, *after.published(self.is_exact, run.stage), run.moved_sq, run.tally)
         args = (*args, np.float64(threshold), np.int32(relocated), record, run.state, *after.sizes)
         self.device.launch(_launch.centers("recenter", partial.rows.problem(1, centers.k)), *args)
         return after
@@ -186,7 +185,7 @@ class CudaBackend(LabelVerbs):
 
         if rows.is_streamed:  # since the memory has just run out
             return None
-        self._scratch(rows, centers.run)  # not while launches are captured
+        rows.scratch()  # not while launches are captured
         if rows.batch is None or rows.batch.start is not centers:
             rows.batch = Batch(centers, iterate)
         return rows.batch.launch() if rows.batch.graph is not None else None

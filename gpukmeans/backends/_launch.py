@@ -142,9 +142,9 @@ def assign(problem: Problem, card: Card) -> Launch:
     return Launch(kernel, -(-problem.n_samples // (8 * side)), side * side, shared, resident)
 
 
-def rescore(problem: Problem, card: Card) -> Launch:
+def resolve(problem: Problem, card: Card) -> Launch:
     """The rows that tensor cores left open, tiles of 64."""
-    return Launch(f"rescore<{problem.type}>", filled(card, 256, problem.n_samples, 64), 256, resident=2)
+    return Launch(f"resolve<{problem.type}>", filled(card, 256, problem.n_samples, 64), 256, resident=2)
 
 
 def recheck(problem: Problem, card: Card) -> Launch:

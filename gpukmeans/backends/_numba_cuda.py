@@ -133,7 +133,7 @@ class NumbaCudaDevice(Device):
 
 def _publish(values: Any, *rest: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
     """`publish_centers` of recenter.cu, kernel by kernel."""
-    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, d, ldc, k = rest
+    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, _, _, d, ldc, k = rest
     never = cuda.to_device(np.zeros(1, np.int32))
     yield "publish_centers", int(k), (values, shift, cs, half, hashes, cmax, d, ldc)
     yield "hide_duplicates", int(k), (values, hashes, half, never, d, k)
@@ -143,8 +143,8 @@ def _publish(values: Any, *rest: Any) -> Iterator[tuple[str, int, tuple[Any, ...
 def _recenter(*args: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
     """`recenter` of recenter.cu, kernel by kernel; the mean that it leaves for the next one is taken there."""
     sums, (before, after, _) = args[:7], args[7:10]
-    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _ = args[10:23]
-    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[23:]
+    shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, _, _ = args[10:25]
+    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[25:]
     scores = (shift, cs, half, hashes, cmax)
     yield "mean_center", int(d), (before, shift, state, d, k)
     yield "recenter", int(k), (*sums, before, after, *scores, moved_sq, tally, state, d, ldc, k)

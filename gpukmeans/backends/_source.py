@@ -30,8 +30,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"assign_small<{t}, {size}, {_launch.SMALL_ROWS}>" for t in _TYPES for size in (4, 8, 16)),
     ),
     "assign_sm80": _tensor_config.instances(_TYPES),
-    "pack_centers": tuple(f"pack_centers<{number}>" for number in _tensor_config.KINDS.values()),
-    "rescore": _of_types("rescore"),
+    "resolve": _of_types("resolve"),
     "recheck": _of_types("recheck"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
     "recenter": _of_types("publish_centers", "recenter"),
@@ -44,7 +43,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
 }
 """Every instance that may be launched, by the file that it stands in."""
 
-OLDEST = {"assign_sm80": _tensor_config.OLDEST, "pack_centers": _tensor_config.OLDEST}
+OLDEST = {"assign_sm80": _tensor_config.OLDEST}
 """Compute capability that a file needs, where it is not `_launch.OLDEST`."""
 
 FILE_OF = {instance: file for file, instances in INSTANCES.items() for instance in instances}

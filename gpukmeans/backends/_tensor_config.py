@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from . import _launch
 from ._launch import Card, Launch, Problem
 
 OLDEST = 80
@@ -26,12 +25,10 @@ the machine code of the tile loop say for the former, the data sheets' ratio for
 PAIR = 4
 """What best and second best of a row and a center cost, in multiply-adds. From the machine code."""
 OPEN = 1.5
-"""What float32 takes for a row that is left open, against one of a pass over all: the loop of rescore.cu has 60 %
+"""What float32 takes for a row that is left open, against one of a pass over all: the loop of tile.cuh has 60 %
 multiply-adds where that of assign.cu has 87 %."""
 READ = 8
 """Multiply-adds of float32 while a byte comes from memory: 5 on an A100, 41 on an RTX 4090, by their data sheets."""
-MORE_LAUNCHES = 1 << 13
-"""Clocks of the two launches that the cascade adds to an iteration, some 6 us. A guess."""
 WORTHWHILE = 1 << 17
 """Clocks, some 0.1 ms, that must be gained in an iteration before rows are sampled."""
 FORCED: str | None = None
@@ -131,23 +128,16 @@ def assign(problem: Problem, found: Config) -> Launch:
     return Launch(found.kernel(problem.type), grid, 32 * shape.warps, shape.shared(found.row_bytes))
 
 
-def pack(problem: Problem, card: Card, found: Config) -> Launch:
-    """Centers in the type of the pass, after `recenter` or `publish_centers`."""
-    words = found.rows(problem.n_clusters) * found.row_bytes // 4
-    return Launch(f"pack_centers<{KINDS[found.kind]}>", _launch.filled(card, 128, words, 128), 128, resident=8)
-
-
 def clocks(problem: Problem, card: Card, found: Config | None, share: float = 0.0) -> float:
     """Clocks of an assignment in float32, or in the type of a config that leaves open this share of the rows."""
     n, d, k = problem.n_samples, problem.n_features, problem.n_clusters
-    in_float32, launches = k * (d + PAIR), 0
+    in_float32 = k * (d + PAIR)
     work = float(in_float32)
     if found is not None:
         speed = SPEEDS[card.shared_per_block >= LARGE_SHARED][found.kind]
         work = k * (found.columns / speed + PAIR) + share * OPEN * in_float32
-        launches = MORE_LAUNCHES
     reading = READ * d * int(problem.dtype[1:])
-    return n * max(work, reading) / (128 * card.n_multiprocessors) + launches
+    return n * max(work, reading) / (128 * card.n_multiprocessors)
 
 
 def choose(

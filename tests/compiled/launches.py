@@ -41,7 +41,7 @@ def launches(card: Card) -> Iterator[Launch]:
 
 def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield _launch.assign(problem, card)
-    yield _launch.rescore(problem, card)
+    yield _launch.resolve(problem, card)
     yield _launch.recheck(problem, card)
     for first, two_limbs, has_weights in itertools.product((True, False), repeat=3):
         yield _launch.accumulate(problem, card, first=first, two_limbs=two_limbs, has_weights=has_weights)
@@ -52,7 +52,6 @@ def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     for kind in _tensor_config.KINDS:
         if found := _tensor_config.config(problem, card, kind):
             yield _tensor_config.assign(problem, found)
-            yield _tensor_config.pack(problem, card, found)
     yield _launch.seed_potentials(problem)
     yield _launch.seed_find(problem, 5)
 

@@ -5,7 +5,7 @@ backend's own verbs over the stand-in for CuPy; a kernel is launched alone where
 """
 
 from .centers import check_bound, check_duplicates, check_halted, check_load, check_recenter, check_state
-from .labels import check_assign, check_recheck, check_rescore
+from .labels import check_assign, check_recheck, check_resolve
 from .machine import SHRUNK, machine, problem
 from .passes import check_farthest, check_scale, check_summary, check_transform
 from .seeds import check_seed_distances, check_seed_search
@@ -14,7 +14,7 @@ from .tensor import check_pack, check_tensor, check_tensor_types
 
 CHECKS = {
     "assign": check_assign,
-    "rescore": check_rescore,
+    "resolve": check_resolve,
     "recheck": check_recheck,
     "accumulate": check_accumulate,
     "load": check_load,

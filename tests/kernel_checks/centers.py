@@ -6,11 +6,12 @@ import numpy as np
 import support
 
 from gpukmeans import exact
-from gpukmeans.backends import _launch, get_backend
+from gpukmeans.backends import _cuda_stages, _launch, _tensor_config, get_backend
 from gpukmeans.backends.base import State
 
 from .machine import encoding_of, launch, on_card, problem
 from .sums import sums_of, sums_on_card
+from .tensor import LARGE, assert_packed
 
 
 def assert_loaded(centers: Any, values: Any, *, certify: bool = True) -> None:
@@ -85,6 +86,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             weight = exact.cluster_weights(encoding, integers[2], integers[3])
             expected = exact.new_centers(encoding, integers[0], integers[1], weight, X.dtype)
             run, n_empty = now.run, int((weight == 0).sum())
+            run.stage = stage_of(now, {3: "tf32", 130: "bf16", 33: "fp16", 1: "tf32"}[d])
             run.tally.set(np.array([3, 4, 0, 0], np.uint64))
             now.shift[:d].set(np.full(d, 7, dtype))
             shift_sq = exact.shift_sq(expected, C.astype(np.float64))
@@ -96,6 +98,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             assert record["n_changed"] == n_changed
             assert_mean(after.shift.get()[:d], C)
             assert_loaded(after, expected.astype(dtype))
+            assert_packed(run.stage, after)
             assert (run.heads.get() == -1).all(), "chains are cut"
             # the next ones are shifted by the mean of these
             run.go_on()
@@ -103,9 +106,16 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             pending.read()
             assert_mean(after.shift.get()[:d], expected)
             assert_loaded(again, expected.astype(dtype))
+            assert_packed(run.stage, again)
             assert run.tally.get().tolist() == [0] * 4
     check_small_moves()
     check_low_limbs()
+
+
+def stage_of(centers: Any, kind: str) -> Any:
+    """A pass in this type, whose centers `recenter` is to pack."""
+    config = _tensor_config.config(_launch.Problem(9, centers.d, centers.k, "f4"), LARGE, kind)
+    return _cuda_stages.Stage(config, centers, certify=True)
 
 
 def check_small_moves() -> None:
@@ -220,7 +230,7 @@ def bound_of(norm: float, constants: Any, certify: bool = True) -> tuple[list[fl
     cmax, bound = on_card(np.array([norm, 7], np.float32).view(np.uint32)), on_card(np.zeros(3), np.float32)
     scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
     chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
-    rest = (*constants, int(certify), bound, on_card([0], np.uint32), 1, 8, 1)
+    rest = (*constants, int(certify), bound, on_card([0], np.uint32), None, None, 1, 8, 1)
     args = (on_card([0], np.float32), *scores, *chains, *rest)
     launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, *args)
     left, kept = cmax.get()
@@ -265,7 +275,8 @@ def check_halted(dtypes: Any = ("f4",)) -> None:
             kept += [now.bound, now.shift, run.tally, run.moved_sq, run.ticket, run.heads, *run.records]
             kept += [after.values, after.shift, after.scores_of, after.half, after.hash, after.norm, after.bound]
             kept += [after.links]
-            kept += [rows.labels, scratch.labels, scratch.uncertain]
+            stage = stage_of(now, "bf16")
+            kept += [rows.labels, scratch.labels, scratch.uncertain, stage.packing[0]]
             for i, array in enumerate(kept):
                 array.data.memset_async(i % 3, array.nbytes)
             bits = [support.bits(a.get()) for a in kept]
@@ -274,7 +285,9 @@ def check_halted(dtypes: Any = ("f4",)) -> None:
                 rows.running.is_empty = first
                 sums = backend.step(rows, now, encoding)
                 scratch.count.set(np.array([3], np.uint64))
+                run.stage = stage
                 backend.recenter(sums, now, encoding, 1e30)
+                run.stage = None
                 for i, (array, was) in enumerate(zip(kept, bits, strict=True)):
                     support.assert_same_array(support.bits(array.get()), was, f"array {i}")
                 assert run.state.get().tolist() == [2]

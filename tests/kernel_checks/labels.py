@@ -56,19 +56,27 @@ def assert_fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> None:
     assert_certified(X, C, *fast_pass(backend, X, C, skip))
 
 
-def assert_certified(X: Any, C: Any, centers: Any, labels: np.ndarray, found: np.ndarray) -> None:
-    """The best score wins; the list has the rows, and no others, whose two best scores are closer than the bound."""
+def scores_norms_and_gaps(X: Any, C: Any, centers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """In float64: scores of all pairs, |x'| and 2 E of each row."""
     d = X.shape[1]
     shift, half = centers.shift.get()[:d], centers.half.get()[: len(C)].astype(np.float64)
     c = centers.scores_of.get()[: len(C), :d].astype(np.float64)
     x = (X - shift).astype(np.float32).astype(np.float64)
-    scores, bound = half - x @ c.T, centers.bound.get().astype(np.float64)
-    norms = np.sqrt((x * x).sum(axis=1))
-    gaps = bound[0] + norms * (bound[1] + bound[2] * norms)
-    if len(C) > 1:
-        best, second = np.partition(scores, 1, axis=1)[:, :2].T
-    else:
-        best, second = scores[:, 0], np.full(len(X), np.inf)
+    norms, bound = np.sqrt((x * x).sum(axis=1)), centers.bound.get().astype(np.float64)
+    return half - x @ c.T, norms, bound[0] + norms * (bound[1] + bound[2] * norms)
+
+
+def two_best(scores: np.ndarray) -> np.ndarray:
+    """Best and second best of each row."""
+    if scores.shape[1] == 1:
+        return np.stack([scores[:, 0], np.full(len(scores), np.inf)])
+    return np.partition(scores, 1, axis=1)[:, :2].T
+
+
+def assert_certified(X: Any, C: Any, centers: Any, labels: np.ndarray, found: np.ndarray) -> None:
+    """The best score wins; the list has the rows, and no others, whose two best scores are closer than the bound."""
+    scores, _, gaps = scores_norms_and_gaps(X, C, centers)
+    best, second = two_best(scores)
     assert ((labels >= 0) & (labels < len(C))).all(), "labels"
     assert (scores[np.arange(len(X)), labels] <= best + gaps / 2).all(), "the best score"
     listed = np.zeros(len(X), bool)
@@ -103,30 +111,55 @@ def check_assign(dtypes: Any = ("f4",)) -> None:
         assert_fast_pass(get_backend("cupy"), *long_chain(dtype))
 
 
-def check_rescore(dtypes: Any = ("f4", "f8")) -> None:
-    """Rows in a list, in any order: more than a tile of them and of centers; one row, one center, one feature."""
+def is_clear(X: Any, C: Any, centers: Any) -> np.ndarray:
+    """Whether each row is open, or is not, by so much that the roundings of its scores do not matter."""
+    scores, _, gaps = scores_norms_and_gaps(X, C, centers)
+    best, second = two_best(scores)
+    return np.abs(second - best - gaps) > 0.1 * gaps
+
+
+def assert_resolved(X: Any, C: Any, chosen: Any, n_open: int | None = None) -> None:
+    """Labels of the rows in a list, and of no others; how many of them were rechecked, where that is known."""
+    backend = get_backend("cupy")
+    centers = backend.load(C.astype(np.float64), [backend.rows(on_card(X))])
+    listed = on_card(np.array([(row, 0, np.inf) for row in chosen], UNCERTAIN).view(np.uint8))
+    labels, tally = on_card(np.full(len(X), -7), np.int32), on_card([1, 2, 3, 4, 5], np.uint64)
+    args = on_card(X), centers.values, *centers.for_scores, centers.bound, listed, on_card([len(chosen)], np.uint64)
+    for halted in (on_card([1], np.int32), never()):
+        assert set(labels.get().tolist()) == {-7}, "halted"
+        assert tally.get().tolist() == [1, 2, 3, 4, 5], "halted"
+        sizes = X.shape[1], centers.form.columns, len(C)
+        launch(f"resolve<{type_of(X)}>", 2, 256, *args, labels, tally, halted, *sizes)
+    expected = np.where(np.isin(np.arange(len(X)), chosen), naive.labels(X, C), -7).astype(np.int32)
+    support.assert_same_array(labels.get(), expected, "labels of the rows in the list")
+    if n_open is not None:
+        assert tally.get().tolist() == [1, 2 + n_open, 3, 4, 5], "rows rechecked"
+
+
+def check_resolve(dtypes: Any = ("f4", "f8")) -> None:
+    """Rows in a list, in any order: more than a tile of them and of centers; one row, one center, one feature.
+
+    Of the rows no score is so near the bound that it might be taken for either, so it is known how many are rechecked.
+    """
     backend = get_backend("cupy")
     for dtype in dtypes:
-        for n, d, k in ((170, 37, 130), (41, 16, 65), (40, 250, 32), (1, 1, 1)):
+        for n, d, k in ((170, 37, 130), (41, 16, 65), (40, 250, 32), (30, 260, 9), (1, 1, 1)):
             X, C, _ = problem(n, d, min(n, k), dtype, "wide" if d == 16 else "noise")
             if k > 1:
                 C[-1] = C[0]
-                X = np.concatenate([X, between(C, 21, dtype), X[:2] * 2**36])
-            rows = backend.rows(on_card(X))
-            centers = backend.load(C.astype(np.float64), [rows])
+                X = np.concatenate([between(C, 90, dtype), X, X[:2] * 2**36])
+            centers = backend.load(C.astype(np.float64), [backend.rows(on_card(X))])
+            X = X[is_clear(X, C, centers)]
+            scores, _, gaps = scores_norms_and_gaps(X, C, centers)
+            best, second = two_best(scores)
             chosen = np.random.default_rng(n).permutation(len(X))[: max(1, len(X) - 3)]
-            listed = on_card(np.array([(row, 0, np.inf) for row in chosen], UNCERTAIN).view(np.uint8))
-            left, size = on_card(np.zeros(len(X), UNCERTAIN).view(np.uint8)), on_card([len(chosen)], np.uint64)
-            labels, count = on_card(np.full(len(X), -7), np.int32), on_card([0], np.uint64)
-            args = rows.data, *centers.for_scores, centers.bound, listed, size, labels, left, count
-            for halted in (on_card([1], np.int32), never()):
-                assert set(labels.get().tolist()) == {-7}, "halted"
-                launch(f"rescore<{type_of(X)}>", 2, 256, *args, halted, d, centers.form.columns, len(C))
-            got, order, found = labels.get(), np.sort(chosen), left.get().view(UNCERTAIN)[: int(count.get()[0])]
-            assert (np.delete(got, chosen) == -7).all(), "rows that are not in the list"
-            assert np.isin(found["row"], chosen).all(), "rows of the list"
-            found["row"] = np.searchsorted(order, found["row"])
-            assert_certified(X[order], C, centers, got[order], found)
+            assert_resolved(X, C, chosen, int((second - best <= gaps)[chosen].sum()))
+            assert 0 in chosen
+            assert k == 1 or second[0] - best[0] <= gaps[0], "the first row is open"
+        assert_resolved(*long_chain(dtype), [0])
+    # the second center is nearer by less than float32 can tell, where there is one so far away
+    C = np.array([[1 + 2.0**-23, 0], [1, 0], [-1000, 0]], np.float32)
+    assert_resolved(np.zeros((1, 2), np.float32), C, [0], 1)
 
 
 def assert_labels(backend: Any, X: Any, C: Any) -> None:

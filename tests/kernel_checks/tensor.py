@@ -1,4 +1,4 @@
-"""Checks of pack_centers.cu and assign_sm80.cu: packed centers, keys bit by bit, the list, labels after recheck."""
+"""Checks of pack.cuh and assign_sm80.cu: packed centers, keys bit by bit, the list, labels after recheck."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tensor_scores import KINDS, all_keys, bits_in_type, two_smallest
 
 import naive
 from gpukmeans import exact
-from gpukmeans.backends import _launch, _tensor_config, get_backend
+from gpukmeans.backends import _cuda_stages, _launch, _tensor_config, get_backend
 
 from .labels import UNCERTAIN, between
 from .machine import launch, library_of, never, on_card, problem, type_of
@@ -20,28 +20,17 @@ SMALL = _launch.Card(86, 1, 99 << 10, 256)
 class Pass:
     """Rows and centers on the card, and the pass in one type over them."""
 
-    def __init__(self, X: Any, C: Any, kind: str, card: Any) -> None:
+    def __init__(self, X: Any, C: Any, kind: str, card: Any, *, certify: bool = True) -> None:
         self.X, self.C, self.kind, self.k, self.d = X, C, kind, len(C), X.shape[1]
         self.backend, self.sizes = get_backend("cupy"), _launch.Problem(len(X), X.shape[1], len(C), X.dtype.str[1:])
         self.config = _tensor_config.config(self.sizes, card, kind)
         assert self.config is not None
         self.rows = self.backend.rows(on_card(X))
         self.centers = self.backend.load(C.astype(np.float64), [self.rows])
-        size, form = (self.config.rows(self.k), self.config.columns), np.uint32 if kind == "tf32" else np.uint16
-        self.packed = on_card(np.full(size, 7, form))
-        self.quads = on_card(np.full((size[0] // 2, 4), 7, np.float32))
-        self.bound = on_card(np.full(3, 7, np.float32))
-        self.pack_launch = _tensor_config.pack(self.sizes, card, self.config)
+        self.stage = _cuda_stages.Stage(self.config, self.centers, certify)
 
-    @property
-    def terms(self) -> Any:
-        return exact.tensor_terms(self.d, self.kind, self.config.index_bits)
-
-    def pack(self, certify: bool = True, halted: Any = None, terms: Any = None) -> None:
-        now, (rows, columns) = self.centers, self.packed.shape
-        given = now.scores_of, now.half, now.norm, self.packed, self.quads, self.bound
-        sizes = int(certify), never() if halted is None else halted, now.form.columns, self.k, columns, rows
-        launch(self.pack_launch.kernel, self.pack_launch.grid, 128, *given, *(terms or self.terms), *sizes)
+    def pack(self) -> None:
+        self.backend._publish(self.sizes, self.centers, self.stage)
 
     def assign(self, model: int, halted: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Labels and the list."""
@@ -49,7 +38,7 @@ class Pass:
         self.labels, self.listed = on_card(np.full(n, -7), np.int32), on_card(np.zeros(n, UNCERTAIN).view(np.uint8))
         self.count = on_card([0], np.uint64)
         library_of(found.kernel, found.shared).set_rounding(model)
-        given = self.rows.data, self.centers.shift, self.packed, self.quads, self.bound
+        given = self.rows.data, self.centers.shift, self.stage.packed, self.stage.quads, self.stage.bound
         out = self.labels, self.listed, self.count, never() if halted is None else halted
         launch(found.kernel, found.grid, found.block, *given, *out, n, self.d, self.k, shared=found.shared)
         return self.labels.get(), self.listed.get().view(UNCERTAIN)[: int(self.count.get()[0])]
@@ -62,30 +51,30 @@ class Pass:
         return self.labels.get()
 
 
-def assert_bound(p: Pass, d: int) -> None:
+def assert_bound(bound: Any, d: int, norm: float, config: Any) -> None:
     """That of exact.tensor_bound for d features, rounded up to float32."""
-    norm = float(p.centers.norm.get()[1:].view(np.float32)[0])
-    bound, wanted = p.bound.get(), np.array(exact.tensor_bound(d, norm, p.kind, p.config.index_bits))
+    wanted = np.array(exact.tensor_bound(d, norm, config.kind, config.index_bits))
     assert (bound >= wanted).all(), "bound"
     assert (bound <= np.maximum(wanted * (1 + 2e-7), 1e-36)).all(), "bound"
 
 
-def assert_packed(p: Pass) -> None:
+def assert_packed(stage: Any, now: Any) -> None:
     """Rounded centers, half norms and bound; zeros and HIDDEN around them."""
-    k, d, now = p.k, p.d, p.centers
-    expected = np.zeros(p.packed.shape, np.uint32)
-    expected[:k, :d] = bits_in_type(now.scores_of.get()[:k, :d], p.kind)
-    np.testing.assert_array_equal(p.packed.get(), expected)
+    config, k, d = stage.config, now.k, now.d
+    expected = np.zeros((config.rows(k), config.columns), np.uint32)
+    expected[:k, :d] = bits_in_type(now.scores_of.get()[:k, :d], config.kind)
+    got = stage.packed.get().view(np.uint32 if config.kind == "tf32" else np.uint16)
+    np.testing.assert_array_equal(got.reshape(expected.shape), expected)
     half = np.full(len(expected), 1e38, np.float32)
     half[:k] = np.minimum(now.half.get()[:k], half[:k])
-    np.testing.assert_array_equal(p.quads.get(), np.tile(half.reshape(-1, 2), 2))
-    assert_bound(p, d)
+    np.testing.assert_array_equal(stage.quads.get().reshape(-1, 4), np.tile(half.reshape(-1, 2), 2))
+    assert_bound(stage.bound.get(), d, float(now.norm.get()[1:].view(np.float32)[0]), config)
 
 
 def assert_pass(p: Pass, model: int) -> None:
     """Keys are those of tensor_scores; the list has the rows that the bound leaves open; labels are right."""
     labels, found = p.assign(model)
-    n, now, bound = len(p.X), p.centers, p.bound.get()
+    n, now, bound = len(p.X), p.centers, p.stage.bound.get()
     assert ((labels >= 0) & (labels < p.k)).all(), "labels"
     assert ((found["row"] >= 0) & (found["row"] < n)).all(), "rows of the list"
     listed = np.zeros(n, bool)
@@ -135,7 +124,7 @@ def check(
     """One pass: packed centers, then the labels in each model of rounding; shared memory without conflicts."""
     p = Pass(*rows_and_centers(n, d, k, dtype, data), kind, card)
     p.pack()
-    assert_packed(p)
+    assert_packed(p.stage, p.centers)
     for model in models:
         assert_pass(p, model)
     name = _tensor_config.assign(p.sizes, p.config)
@@ -162,26 +151,32 @@ def check_tensor_types() -> None:
     check("fp16", 9, 2, 5, "f4", "subnormal")
 
 
+def bound_of(norm: float, config: Any, terms: Any, certify: bool = True) -> list[float]:
+    """The bound of the pass that one center 0 gets where the largest norm is given."""
+    stage = np.array([(*terms, KINDS.index(config.kind), config.row_bytes, 8, certify)], _cuda_stages.PACKING)
+    memory, cmax = on_card(np.zeros(2 * config.row_bytes + 19, np.float32)), on_card([0, 7], np.uint32)
+    cmax.set(np.array([np.float32(norm).view(np.uint32), 7], np.uint32))
+    scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
+    chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
+    rest = (0.0, 0.0, 0.0, 1, on_card(np.zeros(3), np.float32), on_card([0], np.uint32))
+    args = (*scores, *chains, *rest, memory, on_card(stage.view(np.uint8)), 1, 8, 1)
+    launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, on_card([0], np.float32), *args)
+    return memory.get()[-3:]
+
+
 def check_pack() -> None:
     """The bound at every size of centers; all rows certified without one; a loop that has stopped."""
     sizes = [10.0**p for p in range(-36, 16)] + [2.0**15, 2.0**15 * 1.0001, 2.0**55, 2.0**55 * 1.0001, np.inf, np.nan]
     for kind in KINDS:
         X, C = rows_and_centers(20, 21, 37, "f4", "noise")
-        p = Pass(X, C, kind, LARGE)
-        p.pack(halted=on_card([1], np.int32))
-        assert (p.packed.get() == 7).all(), "halted"
-        assert (p.quads.get() == 7).all(), "halted"
-        assert (p.bound.get() == 7).all(), "halted"
+        p = Pass(X, C, kind, LARGE, certify=False)
         for i, size in enumerate(sizes):
-            p.centers.norm.set(np.array([0, np.float32(size).view(np.uint32)], np.uint32))
-            p.pack(terms=exact.tensor_terms(i + 1, kind, p.config.index_bits))
-            assert_bound(p, i + 1)
-        p.centers.norm.set(np.array([0, np.float32(3).view(np.uint32)], np.uint32))
+            terms = exact.tensor_terms(i + 1, kind, p.config.index_bits)
+            assert_bound(bound_of(size, p.config, terms), i + 1, float(np.float32(size)), p.config)
         for term, bound in enumerate(([4.5, 0, 0], [0, 3, 0], [9, 0, 1], [4, 1, 0], [4, 1, 0])):  # each term alone
-            p.pack(terms=[*(1.0 * (i == term) for i in range(5)), 9.0])
-            assert p.bound.get().tolist() == bound
-        p.pack(certify=False)
-        assert p.bound.get().tolist() == [-np.inf, 0, 0]
+            assert bound_of(3.0, p.config, [*(1.0 * (i == term) for i in range(5)), 9.0]).tolist() == bound
+        p.pack()
+        assert p.stage.bound.get().tolist() == [-np.inf, 0, 0]
         _, found = p.assign(0)
         finite = np.isfinite(X[found["row"]]).all(axis=1) & (kind != "fp16")
         assert not finite.any(), "rows of the list"
@@ -190,5 +185,5 @@ def check_pack() -> None:
         assert len(found) == 0, "halted"
         p = Pass(X, C * np.float32(2.0**56), kind, LARGE)
         p.pack()
-        assert p.bound.get().tolist() == [np.inf, 0, 0]
+        assert p.stage.bound.get().tolist() == [np.inf, 0, 0]
         assert len(p.assign(0)[1]) == len(X)

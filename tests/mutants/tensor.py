@@ -1,8 +1,8 @@
-"""Defects of assign_sm80.cu and pack_centers.cu.
+"""Defects of assign_sm80.cu and pack.cuh, and of what recenter.cu does for them.
 
 Not here, because no bit changes: which label a row gets whose two best keys are equal, and the smaller one of it and
 k - 1, as such rows are in the list; __syncwarp, as the harness takes shuffles and ldmatrix for one, which CUDA does not
-promise; j + 1 < ldc beside j < ldc, as ldc is even.
+promise.
 """
 
 # file, check that sees them, kernels that are built with them: what stands there, the defect
@@ -98,42 +98,50 @@ TABLE = {
         ("x2 += v * v + w * w;", "x2 = v * v + w * w;"),
     ],
     ("assign_sm80.cu", "pack", "assign_sm80"): [("  if (*halted) return;\n", "")],
-    ("pack_centers.cu", "tensor", "pack_centers"): [
-        ("c < k && j < ldc ? v[0]", "j < ldc ? v[0]"),
-        ("? v[1] : 0.f", "? v[0] : 0.f"),
-        ("int(i / words), j", "int(i % rows), j"),
-        ("first; i < (long long)rows * words;", "first; i < (long long)k * words;"),
+    ("pack.cuh", "tensor", "publish_centers"): [
+        ("packed + center * how->row_bytes", "packed + center"),
         ("lower(half[c], HIDDEN)", "half[c]"),
         ("make_float4(h0, h1, h0, h1)", "make_float4(h0, h0, h1, h1)"),
-        ("i < rows / 2;", "i < rows / 2 - 1;"),
+        ("i < how->rows / 2; i", "i < how->rows / 2 - 1; i"),
         ("half_of(2 * i + 1);", "half_of(2 * i);"),
-        ("  if (first != 0) return;\n", ""),
-        ("cmax[1]", "cmax[0]"),
+        ("(size_t)how->rows * how->row_bytes)", "(size_t)k * how->row_bytes)"),
+        ("quads + how->rows / 2);", "quads + how->rows / 2 - 1);"),
+        ("  if (threadIdx.x) return;\n  float*", "  float*"),
+        ("how->kind == TF32", "how->kind != BF16"),
     ],
-    ("pack_centers.cu", "tensor types", "pack_centers"): [
-        ("c < k && j < ldc ? v[0]", "c < k ? v[0]"),
-        ("c < k && j + 1 < ldc ? v[1]", "c < k ? v[1]"),
+    ("pack.cuh", "tensor types", "publish_centers"): [
         ("constexpr float HIDDEN = 1e38f;", "constexpr float HIDDEN = 1e20f;"),
+        ("how->kind == BF16 ?", "how->kind == FP16 ?"),
+        ("how->kind == BF16 ?", "how->kind != TF32 ?"),
     ],
-    ("pack_centers.cu", "pack", "pack_centers"): [
-        ("  if (*halted) return;\n", ""),
-        ("half_norm * (c * c / 2.0)", "half_norm * (c * c / 4.0)"),
-        ("+ canonical_share * c * c +", "+"),
-        ("+ tiny * (1.0 + c) +", "+ tiny +"),
-        ("+ tiny * (1.0 + c) +", "+ tiny * c +"),
+    ("recenter.cu", "tensor", "publish_centers"): [
+        ("cmax, packed, how, scratch, d, ldc, k);\n  if (!arr", "cmax, nullptr, how, scratch, d, ldc, k);\n  if (!arr"),
+        ("pack(packed, how, blockIdx.x, j, v);", "pack(packed, how, blockIdx.x, j, (float)c[j]);"),
+        ("half, cmax + 1, k);\n}\n\n// By", "half, cmax + 1, 0);\n}\n\n// By"),
+        ("half, cmax + 1, k);\n}\n\n// By", "half, cmax, k);\n}\n\n// By"),
+    ],
+    ("recenter.cu", "recenter", "recenter"): [
+        ("packed, how, scratch, d, ldc, k);      // each", "nullptr, how, scratch, d, ldc, k);      // each"),
+        ("  if (packed) finish_packing(packed, how, half, cmax + 1, k);\n  finish_iteration", "  finish_iteration"),
+    ],
+    ("pack.cuh", "pack", "publish_centers"): [
+        ("how->half_norm * (c * c / 2.0)", "how->half_norm * (c * c / 4.0)"),
+        ("+ how->canonical_share * c * c +", "+"),
+        ("+ how->tiny * (1.0 + c) +", "+ how->tiny +"),
+        ("+ how->tiny * (1.0 + c) +", "+ how->tiny * c +"),
         ("+ least * (c + least);", "+ least * c;"),
         ("+ least * (c + least);", ";"),
-        ("(product * c + tiny + least)", "(product * c + tiny)"),
-        ("(product * c + tiny + least)", "(product * c + least)"),
-        ("(product * c + tiny + least)", "(tiny + least)"),
+        ("(how->product * c + how->tiny + least)", "(how->product * c + how->tiny)"),
+        ("(how->product * c + how->tiny + least)", "(how->product * c + least)"),
+        ("(how->product * c + how->tiny + least)", "(how->tiny + least)"),
         ("__double2float_ru(constant)", "(float)constant"),
-        ("__double2float_ru(product", "(float)(product"),
-        ("__double2float_ru(canonical_share)", "(float)canonical_share"),
-        ("c <= largest;", "c < largest;"),
-        ("c <= largest;", "!(c > largest);"),
-        ("!certify ? -INFINITY_F : usable", "usable"),
-        ("certify && usable ? __double2float_ru(product", "usable ? __double2float_ru(product"),
-        ("certify && usable ? __double2float_ru(canonical", "usable ? __double2float_ru(canonical"),
+        ("__double2float_ru(how->product", "(float)(how->product"),
+        ("__double2float_ru(how->canonical_share)", "(float)how->canonical_share"),
+        ("c <= how->largest;", "c < how->largest;"),
+        ("c <= how->largest;", "!(c > how->largest);"),
+        ("!how->certify ? -INFINITY_F : usable", "usable"),
+        ("how->certify && usable ? __double2float_ru(how->product", "usable ? __double2float_ru(how->product"),
+        ("how->certify && usable ? __double2float_ru(how->canonical", "usable ? __double2float_ru(how->canonical"),
         ("__double2float_ru(constant) : INFINITY_F;", "__double2float_ru(constant) : 0.f;"),
     ],
 }
