@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _chunks
 from ._chunks import LABELS, SEEDS, SQDIST, Job, State
 from .backends import get_backend
-from .backends.base import Backend, Far, Partial, Rows, Summary
+from .backends._spread import Spread
+from .backends.base import Backend, Partial, Rows, Summary
 from .errors import ClusterLostError
-from .exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
+from .exact import Encoding, Float64Array, FloatArray, Int64Array
 from .validation import non_finite_message
 
 FAN_IN = 8
@@ -75,7 +75,7 @@ class ClusterRows(Rows):
 
     def __init__(self, chunks: Chunks, device: ClusterBackend, sample_weight: Float64Array | None) -> None:
         super().__init__(chunks.data, 0, sample_weight, labels=None)  # type: ignore[arg-type]
-        self.chunks, self.device = chunks, device
+        self.chunks, self.device, self.ends = chunks, device, chunks.ends
         self.job = replace(device.job, exponent=chunks.exponent)
         self.state, self.made_of = State(-1), None  # of the last verb
         self.seeds: list[FloatArray] = []
@@ -86,7 +86,7 @@ class ClusterRows(Rows):
         return self.device.take(self, np.asarray(indices, dtype=np.intp))
 
 
-class ClusterBackend(Backend):
+class ClusterBackend(Spread):
     """Workers of a cluster, each of which uses a backend of its own.
 
     Parameters
@@ -129,21 +129,13 @@ class ClusterBackend(Backend):
         results: list[Summary] = self._all(rows, "summary")
         for i, summary in enumerate(results):
             if not summary.finite:
-                ((row, column, value),) = self._all(rows, "non_finite", by_chunk={i: None})
+                ((row, column, value),) = self._all(rows, "non_finite", by_part={i: None})
                 row += self._starts(rows)[i]
                 raise ValueError(non_finite_message(row, column, value, place=rows.chunks.where(row, row + 1)))
         return functools.reduce(operator.or_, results)
 
     def is_finite(self, rows: Any) -> bool:
         return self.summary(rows).finite
-
-    def weighted_peaks(self, rows: Any) -> Float64Array:
-        highest: Float64Array = np.max(self._all(rows, "weighted_peaks"), axis=0)
-        return highest
-
-    def moments(self, rows: Any, codes: Moments) -> tuple[Int64Array, Int64Array]:
-        first, second = zip(*self._all(rows, "moments", codes), strict=True)
-        return np.sum(first, axis=0), np.sum(second, axis=0)
 
     # ---- the loop
     def assign(self, rows: Any, centers: Float64Array) -> int:
@@ -164,16 +156,6 @@ class ClusterBackend(Backend):
     def own_sqdist(self, rows: Any, centers: Float64Array) -> float:
         sent = rows.made_of if rows.state.kind == LABELS else self._sent(centers)
         return float(max(self._all(rows, "own_sqdist", sent, then=(SQDIST, sent))))
-
-    def farthest(self, rows: Any, m: int) -> list[Far]:
-        found = []
-        for start, of_chunk in zip(self._starts(rows), self._all(rows, "farthest", m), strict=True):
-            found += [far._replace(row=far.row + start) for far in of_chunk]
-        return sorted(found, key=lambda far: (-far.sqdist, far.row))[:m]
-
-    def inertia(self, rows: Any, code: FixedPoint) -> tuple[int, int]:
-        high, low = zip(*self._all(rows, "inertia", code), strict=True)
-        return sum(high), sum(low)
 
     def transform(self, rows: Any, centers: Float64Array) -> Any:
         raise NotImplementedError("an array of distances is made by dask, chunk by chunk")
@@ -206,39 +188,7 @@ class ClusterBackend(Backend):
         rows.seeds.append(np.asarray(center))
         return float(max(self._all(rows, "seed_update", center, first, then=(SEEDS, self._sent(rows.seeds)))))
 
-    def seed_total(self, rows: Any, code: FixedPoint) -> int:
-        rows.totals = self._all(rows, "seed_total", code)
-        return sum(rows.totals)
-
-    def seed_find(self, rows: Any, code: FixedPoint, values: list[int]) -> list[int]:
-        ends = list(itertools.accumulate(rows.totals))
-        chunk_of = [next(i for i, end in enumerate(ends) if value < end) for value in values]
-        wanted = {
-            i: [value - (ends[i] - rows.totals[i]) for value, c in zip(values, chunk_of, strict=True) if c == i]
-            for i in sorted(set(chunk_of))
-        }
-        found = self._all(rows, "seed_find", code, by_chunk=wanted)
-        starts = self._starts(rows)
-        places = {i: iter([starts[i] + row for row in local]) for i, local in zip(wanted, found, strict=True)}
-        return [next(places[c]) for c in chunk_of]
-
-    def seed_trials(self, rows: Any, candidates: FloatArray, code: FixedPoint) -> list[int]:
-        return [sum(of_trial) for of_trial in zip(*self._all(rows, "seed_trials", candidates, code), strict=True)]
-
-    def take(self, rows: Any, indices: NDArray[np.intp]) -> FloatArray:
-        """Rows by index."""
-        chunk_of = np.searchsorted(rows.chunks.ends, indices, side="right")
-        starts = self._starts(rows)
-        wanted = {int(i): indices[chunk_of == i] - starts[i] for i in np.unique(chunk_of)}
-        taken = np.empty((len(indices), rows.data.shape[1]), rows.data.dtype)
-        for i, part in zip(wanted, self._all(rows, "take", by_chunk=wanted), strict=True):
-            taken[chunk_of == i] = part
-        return taken
-
     # ---- tasks
-    def _starts(self, rows: Any) -> list[int]:
-        return [0, *rows.chunks.ends[:-1].tolist()]
-
     def _sent(self, array: Any) -> Any:
         """The array as the result of a task, which holds it once for all that need it, and can be done again."""
         return self.client.submit(_itself, np.asarray(array), pure=False)
@@ -255,7 +205,7 @@ class ClusterBackend(Backend):
 
     def _begin(
         self, rows: Any, verb: str, *args: Any, then: tuple[str, Any] | None = None,
-        by_chunk: dict[int, Any] | None = None,
+        by_part: dict[int, Any] | None = None,
     ) -> list[Any]:  # fmt: skip
         """A task for each chunk, or for those with an argument of their own. `then`: kind of the state after it."""
         before, made_of = rows.state, rows.made_of
@@ -264,9 +214,9 @@ class ClusterBackend(Backend):
         futures = [
             self.client.submit(
                 _chunks.apply, rows.chunks.futures[i], weights[i], i, rows.job, before, made_of, verb,
-                args if by_chunk is None else (*args, by_chunk[i]), after.number, pure=False,
+                args if by_part is None else (*args, by_part[i]), after.number, pure=False,
             )
-            for i in (range(len(weights)) if by_chunk is None else by_chunk)
+            for i in (range(len(weights)) if by_part is None else by_part)
         ]  # fmt: skip
         if then is not None:
             rows.state, rows.made_of = after, then[1]
@@ -274,7 +224,7 @@ class ClusterBackend(Backend):
 
     def _all(self, rows: Any, verb: str, *args: Any, **options: Any) -> list[Any]:
         futures = self._begin(rows, verb, *args, **options)
-        return self._results(rows, futures, futures, options.get("by_chunk"))
+        return self._results(rows, futures, futures, options.get("by_part"))
 
     def _results(self, rows: Any, parts: list[Any], wanted: list[Any], chosen: Any = None) -> list[Any]:
         """What the tasks `wanted` give; an error is that of one of the `parts`, and its chunk is named."""

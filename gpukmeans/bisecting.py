@@ -58,7 +58,7 @@ class BisectingKMeans(CentersEstimator):
     bisecting_strategy : {'biggest_inertia', 'largest_cluster'}, default='biggest_inertia'
         Which cluster is divided next: the one with the largest inertia, or with the most rows; of equals the first
         from the left of the tree.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         Where the work is done, as in :class:`KMeans`; with 'auto' each bisection is placed by its size.
     precision : {'exact', 'float32'}, default='exact'
         As in :class:`KMeans`.

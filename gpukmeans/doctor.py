@@ -17,6 +17,7 @@ __all__ = ["Extra", "Report", "examine", "warm"]
 
 # what is said of a backend that works, where "works" is not all
 _WORKS = {
+    "cupy:all": "works on all cards listed below, each with a share of the rows; CUDA_VISIBLE_DEVICES hides some",
     "numba-cuda": "works; simpler and slower kernels than cupy's, and no choice of stream: 'auto' takes it where "
     "cupy cannot be used",
 }

@@ -69,7 +69,7 @@ class KernelKMeans(SuggestsParameters, ClusterMixin, BaseEstimator):
     tol : float, default=1e-4
     random_state : int, RandomState instance, numpy Generator or None, default=None
         Draws the landmarks, then the starts.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         Where :class:`KMeans` does its work; the features are made on the host.
     precision : {'exact', 'float32'}, default='exact'
 

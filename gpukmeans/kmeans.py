@@ -69,9 +69,10 @@ class KMeans(CentersEstimator):
         Accepted for scikit-learn's sake: X is never changed.
     algorithm : {'lloyd', 'elkan'}, default='lloyd'
         Both give the same bits; the engine chooses how to get them.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         Where the work is done; the bits are the same. 'cupy' is an NVIDIA card, 'numba-cuda' one without
-        CuPy (simpler kernels, compiled by Numba). 'auto' takes the first that works here
+        CuPy (simpler kernels, compiled by Numba), 'cupy:all' all cards that CUDA shows, each with a share of the rows
+        (see Notes). 'auto' takes the first that works here
         and suits the problem (one that is too small for a card runs on the CPU, unless its data lies on the card), and
         logs which. The environment variables GPUKMEANS_BACKEND and GPUKMEANS_DEVICE (index of a card) choose for
         'auto'; data on a card is worked on there.
@@ -145,6 +146,11 @@ class KMeans(CentersEstimator):
     Where tensor cores find the labels first: 4,096 rows of X as a sample, and up to 528 bytes for each cluster (three
     times that while the type is chosen); without room for it float32 does.
     The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
+
+    On several cards ('cupy:all') each holds its share of the rows, as said above, and all centers; a card gets at least
+    16,384 rows. An iteration copies the sums of a card, 8 bytes for each cluster and feature (16 for float64), to the
+    first card, and the total back, so that each card keeps them once more, and the first one twice. Copies to the
+    cards take 128 MB of page-locked memory for each of them.
 
     An empty cluster takes the row that is farthest from its own center, as in scikit-learn.
 
@@ -458,7 +464,7 @@ def kmeans_plusplus(
     random_state : int, RandomState instance, numpy Generator or None, default=None
     n_local_trials : int, default=None
         Rows drawn a step, of which the best is kept; None is ``2 + int(log(n_clusters))``.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------

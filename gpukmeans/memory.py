@@ -72,6 +72,7 @@ class Job:
     weighted: bool
     backend: str
     workers: int
+    n_cards: int = 1  # that the rows are spread over
 
     @property
     def row_bytes(self) -> int:
@@ -81,7 +82,7 @@ class Job:
     @property
     def on_card(self) -> bool:
         """Whether a card does the work."""
-        return self.backend in ("cupy", "numba-cuda")
+        return self.backend in ("cupy", "numba-cuda", "cupy:all")
 
     @property
     def per_row(self) -> int:
@@ -122,10 +123,10 @@ class Job:
         return (4 if self.on_card else 2) * self.row_bytes + (0 if self.on_card else 56)
 
     def card(self, block_rows: int, resident: bool) -> int:
-        """Bytes on a card; 0 without one."""
+        """Bytes on each card; 0 without one."""
         if not self.on_card:
             return 0
-        n, k, d = self.n_samples, self.n_clusters, self.n_features
+        n, k, d = -(-self.n_samples // self.n_cards), self.n_clusters, self.n_features
         rows = n * self.row_bytes if resident else 2 * block_rows * self.row_bytes
         per_row = 12 + 8 * self.weighted + 8 * (self.itemsize == 8)
         padded = -(-k // 128) * 128 * -(-d // 8) * 8
@@ -158,10 +159,12 @@ class Plan:
     start_passes, other_passes : int
         Passes over the data for the start of each run, and before and after the iterations; each iteration is one more.
     host_bytes, card_bytes : int
-        Upper estimates: memory of the host, and of the card (0 without one), that the fit takes at most. Python, the
+        Upper estimates: memory of the host, and of each card (0 without one), that the fit takes at most. Python, the
         libraries and compiled kernels come to it, and so does an array that the caller holds anyway.
     max_memory : int or None
         The cap, in bytes.
+    n_cards : int
+        That the rows are spread over.
     """
 
     n_samples: int
@@ -181,6 +184,7 @@ class Plan:
     max_memory: int | None
     keeps_sums: bool = False
     resident: bool = True
+    n_cards: int = 1
 
     def lines(self) -> dict[str, str]:
         """Names and values to print."""
@@ -189,12 +193,16 @@ class Plan:
         passes = f"{self.start_passes:,} to start, 1 an iteration, {self.other_passes} more"
         cap = "none" if self.max_memory is None else as_text(self.max_memory)
         card = "none" if not self.card_bytes else f"at most {as_text(self.card_bytes)}"
+        where = self.mode if self.mode == "in memory" else f"{self.mode}, {blocks}"
+        if self.n_cards > 1:
+            share = -(-self.n_samples // self.n_cards)
+            where += f"; about {share:,} rows on each of {self.n_cards} cards"
         return {
             "rows": rows,
             "clusters": f"{self.n_clusters:,}",
             "backend": f"{self.backend}: {self.why}",
             "kernel": self.kernel,
-            "rows are": self.mode if self.mode == "in memory" else f"{self.mode}, {blocks}",
+            "rows are": where,
             "passes over the rows": passes,
             "memory of the host": f"at most {as_text(self.host_bytes)}",
             "memory of a card": card,
@@ -221,7 +229,8 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
         dtype = "float32" if job.itemsize == 4 else "float64"
         return Plan(
             job.n_samples, job.n_features, job.n_clusters, dtype, job.backend, why, kernel, mode, block_rows, n_blocks,
-            start * job.n_init, 1 + job.weighted + with_variance + 2 * job.n_init, host, card, cap, **more,
+            start * job.n_init, 1 + job.weighted + with_variance + 2 * job.n_init, host, card, cap,
+            n_cards=job.n_cards, **more,
         )  # fmt: skip
 
     whole = job.in_memory + copy + read
@@ -231,7 +240,7 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
         return plan("in memory", job.n_samples, whole, 0)
     if not streams:
         card = job.card(job.n_samples, True)
-        host = job.n_samples * job.per_row + job.fixed + (128 << 20)
+        host = job.n_samples * job.per_row + job.fixed + job.n_cards * (128 << 20)
         if cap is not None and max(host, card) > cap:
             raise _too_little(job, cap, max(host, card), "and the rows are of a kind that is not streamed")
         return plan("in memory", job.n_samples, host, card)

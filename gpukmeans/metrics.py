@@ -130,7 +130,7 @@ def silhouette_samples(X: Any, labels: Any, *, backend: str = "auto") -> Float64
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         Cluster of each row: 2 to n_samples - 1 different ones.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         The bits are the same. 'cupy' and 'numba-cuda' have no kernel for this yet and are worked for by the fastest of
         the others.
 
@@ -205,7 +205,7 @@ def silhouette_score(
         Look at so many rows only, drawn with scikit-learn's draw. None: all.
     random_state : int, RandomState instance, numpy Generator or None, default=None
         For `sample_size`.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------
@@ -250,7 +250,7 @@ def simplified_silhouette_samples(X: Any, centers: Any, *, backend: str = "auto"
     X : {array-like, sparse matrix, device array} of shape (n_samples, n_features)
     centers : array-like of shape (n_clusters, n_features)
         At least 2, as ``KMeans.cluster_centers_``.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------
@@ -307,7 +307,7 @@ def simplified_silhouette_score(X: Any, centers: Any, *, backend: str = "auto") 
     ----------
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
     centers : array-like of shape (n_clusters, n_features)
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------
@@ -339,7 +339,7 @@ def davies_bouldin_score(X: Any, labels: Any, *, backend: str = "auto") -> float
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 different ones.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------
@@ -391,7 +391,7 @@ def calinski_harabasz_score(X: Any, labels: Any, *, backend: str = "auto") -> fl
         Data on a card is copied to the host.
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 different ones.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------

@@ -68,7 +68,7 @@ class MiniBatchKMeans(CentersEstimator):
         for 'k-means++', 'k-means||' and an array.
     reassignment_ratio : float, default=0.01
         A cluster lighter than this share of the heaviest one may jump to a random row of a batch. 0: none does.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         Where the work is done, as in :class:`KMeans`.
     precision : {'exact', 'float32'}, default='exact'
         As in :class:`KMeans`.

@@ -36,7 +36,7 @@ def pairwise_distances_argmin(
         Both have the same nearest rows. Others are scikit-learn's business.
     metric_kwargs : Ignored
         Accepted for scikit-learn's sake; these metrics have no parameters.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------
@@ -82,7 +82,7 @@ def pairwise_distances_argmin_min(
     metric : {'euclidean', 'sqeuclidean'}, default='euclidean'
         'sqeuclidean' returns the distances squared.
     metric_kwargs : Ignored
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------

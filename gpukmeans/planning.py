@@ -61,7 +61,8 @@ def _job(X: Any, n_clusters: int, init: str, n_init: int, weighted: bool, backen
     n_samples, n_features = X.shape
     workers = effective_n_threads() if backend.name == "numba" else 1
     itemsize = X.dtype.itemsize
-    return Job(n_samples, n_features, n_clusters, itemsize, init, n_init, weighted, backend.name, workers)
+    n_cards = backend.n_shares(X)
+    return Job(n_samples, n_features, n_clusters, itemsize, init, n_init, weighted, backend.name, workers, n_cards)
 
 
 def _why(asked: str, chosen: str) -> str:

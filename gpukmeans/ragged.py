@@ -84,7 +84,7 @@ def kmeans_batch(
     random_state : int, RandomState instance, numpy Generator, None or a sequence of these, default=None
         Of all problems (an int: every problem is drawn for with this seed; a generator: one problem after the other
         draws from it), or of each.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
         As in :class:`KMeans`. No kernel for whole fits exists for cards yet: with 'cupy' and 'numba-cuda', and with
         'numpy', the problems are fitted one after the other, which is no faster than a loop of your own.
 

@@ -56,7 +56,7 @@ def lloyd_steps(
         Most iterations, each of two steps.
     tol : float, default=0.0
         As in :class:`KMeans`; 0 goes on until no center moves or no label changes.
-    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy'}, default='auto'
+    backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
 
     Returns
     -------

@@ -183,8 +183,12 @@ class Block:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> FloatArray:
         return np.array(self.toarray(), dtype=dtype)
 
-    def __getitem__(self, indices: Any) -> FloatArray:
-        return self.owner.take(np.asarray(indices, dtype=np.intp) + self.low)
+    def __getitem__(self, key: Any) -> Any:
+        """As of a `Streamed`."""
+        if isinstance(key, slice):
+            low, high, _ = key.indices(self.shape[0])
+            return Block(self.owner, self.low + low, self.low + high)
+        return self.owner.take(np.asarray(key, dtype=np.intp) + self.low)
 
 
 def _whole(rows: FloatArray) -> FloatArray:

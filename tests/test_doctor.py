@@ -207,7 +207,7 @@ def test_variables_are_shown_if_they_are_set(run, monkeypatch):
 
 def test_a_backend_that_does_not_exist_is_reported(run, monkeypatch):
     monkeypatch.setenv("GPUKMEANS_BACKEND", "nunba")
-    assert run()["GPUKMEANS_BACKEND"] == "'nunba' is none of auto, cupy, numba-cuda, numba, numpy"
+    assert run()["GPUKMEANS_BACKEND"] == "'nunba' is none of auto, cupy, numba-cuda, numba, numpy, cupy:all"
 
 
 def test_numba_cuda_says_when_it_is_used_and_what_it_lacks(run, monkeypatch):

@@ -433,6 +433,22 @@ def test_an_array_of_another_device_is_refused(cp, kernel):
     assert (a.device.id, b.device.id, b.__dlpack_device__()) == (0, 1, (2, 1))
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_copy_from_another_device_waits_for_nothing_by_itself(cp, waits):
+    control.n_devices = 2
+    a, b = ones(cp), None
+    done = cp.cuda.get_current_stream().record()
+    with cp.cuda.Device(1):
+        b = cp.empty(8, np.float32)
+        if waits:
+            cp.cuda.get_current_stream().wait_event(done)
+        b.data.copy_from_device_async(a.data, a.nbytes)
+        assert (b.get()[0] == 1) == waits
+        assert (control.log.between_devices, control.log.within_device) == ([32], [])
+    with pytest.raises(cp.cuda.runtime.CUDARuntimeError):  # on a stream of this device, to memory of the other one
+        b.data.copy_from_device_async(a.data, a.nbytes)
+
+
 def stream_of(cp, device):
     with cp.cuda.Device(device):
         return cp.cuda.Stream()

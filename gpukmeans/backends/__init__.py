@@ -15,13 +15,14 @@ from .base import Backend
 
 _log = logging.getLogger("gpukmeans")
 
-# In the order in which "auto" tries them: class, and the module whose `why_unavailable()` says None where the backend
-# works here, else one sentence that a user can act on. The class is imported only where it works.
+# In the order in which "auto" tries them, as far as the one that works anywhere: class, and the function that says None
+# where the backend works here, else one sentence that a user can act on. The class is imported only where it works.
 _REGISTRY = {
-    "cupy": ("_cupy:CupyBackend", "_cuda"),
-    "numba-cuda": ("_numba_cuda:NumbaCudaBackend", "_numba_cuda_needs"),
-    "numba": ("_numba:NumbaBackend", "_numba_needs"),
-    "numpy": ("_numpy:NumpyBackend", "_numpy"),
+    "cupy": ("_cupy:CupyBackend", "_cuda:why_unavailable"),
+    "numba-cuda": ("_numba_cuda:NumbaCudaBackend", "_numba_cuda_needs:why_unavailable"),
+    "numba": ("_numba:NumbaBackend", "_numba_needs:why_unavailable"),
+    "numpy": ("_numpy:NumpyBackend", "_numpy:why_unavailable"),
+    "cupy:all": ("_cupy:CupyCardsBackend", "_cuda:why_not_all"),
 }
 _DEVICES = ("cupy", "numba-cuda")  # those to which data must be moved
 _VARIABLE = "GPUKMEANS_BACKEND"
@@ -71,14 +72,20 @@ class Work:
         return on_host < 1e-3 + n_bytes / 1e10 + self.n_passes * 1e-4
 
 
-def _backend_class(name: str) -> type[Backend]:
-    module, _, attribute = _REGISTRY[name][0].partition(":")
-    backend: type[Backend] = getattr(importlib.import_module(f".{module}", __name__), attribute)
+def _found(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(f".{module}", __name__), attribute)
+
+
+def _made(name: str, precision: str, work: Work | None) -> Backend:
+    if name == "cupy:all" and ((work is not None and work.on_device) or _found("_cuda:n_cards")() == 1):
+        name = "cupy"  # rows that lie on a card are worked on there
+    backend: Backend = _found(_REGISTRY[name][0])(precision)
     return backend
 
 
 def _why_unavailable(name: str) -> str | None:
-    reason: str | None = importlib.import_module(f".{_REGISTRY[name][1]}", __name__).why_unavailable()
+    reason: str | None = _found(_REGISTRY[name][1])()
     return reason
 
 
@@ -109,8 +116,9 @@ def get_backend(name: str = "auto", precision: str = "exact", work: Work | None 
 
     Parameters
     ----------
-    name : {"auto", "cupy", "numba-cuda", "numba", "numpy"}
-        For "auto" the environment variable GPUKMEANS_BACKEND may name another one.
+    name : {"auto", "cupy", "numba-cuda", "numba", "numpy", "cupy:all"}
+        For "auto" the environment variable GPUKMEANS_BACKEND may name another one. "cupy:all" is "cupy" where there is
+        one card, and for rows that lie on a card already.
     precision : {"exact", "float32", "tf32", "bf16"}
     work : Work, optional
         What it is wanted for. A problem too small for a card runs on the CPU, unless its data is on the card.
@@ -138,7 +146,7 @@ def get_backend(name: str = "auto", precision: str = "exact", work: Work | None 
             reason = _why_unavailable(candidate)
             if reason is None:
                 _log.debug("backend %s: the first of %s that works and suits %s", candidate, list(_REGISTRY), work)
-                return _backend_class(candidate)(precision)
+                return _made(candidate, precision, work)
             _log.debug("backend %s passed over: %s", candidate, reason)
         raise BackendUnavailableError("no backend works on this machine; run `gpukmeans doctor`")
     if name not in _REGISTRY:
@@ -148,4 +156,4 @@ def get_backend(name: str = "auto", precision: str = "exact", work: Work | None 
     reason = _why_unavailable(name)
     if reason is not None:
         raise BackendUnavailableError(f"The backend {name!r}{source} does not work here: {reason}")
-    return _backend_class(name)(precision)
+    return _made(name, precision, work)

@@ -128,6 +128,19 @@ class Device(ABC):
         """A graph of the launches that `work` makes, which are not made; its `launch()` makes them. None: no graphs."""
         return None
 
+    # ---- beside other cards of the same library
+    def default_stream(self) -> Any:
+        """A context in which the current stream is the card's default one, in any thread."""
+        raise NotImplementedError
+
+    def bring(self, array: Any, to: Any) -> None:
+        """Copy an array, which may lie on another card, to an array of the same size on this one."""
+        raise NotImplementedError
+
+    def add(self, values: Any, to: Any) -> None:
+        """Add integers to others, both on this card."""
+        raise NotImplementedError
+
     @abstractmethod
     def launch(self, launch: Launch, *args: Any) -> None:
         """Run a kernel on the current stream; None is a null pointer."""

@@ -23,6 +23,22 @@ def why_unavailable() -> str | None:
     return of_chosen_device(examine)
 
 
+def why_not_all() -> str | None:
+    """As `why_unavailable`, of all cards that CUDA shows; the one at fault is named."""
+    reason = examine(None)  # of the first
+    for i in range(0 if reason else n_cards()):
+        if (reason := examine(i)) is not None:
+            return f"card {i}: {reason}; CUDA_VISIBLE_DEVICES can hide it"
+    return reason
+
+
+def n_cards() -> int:
+    """How many cards CUDA shows."""
+    from cupy.cuda import runtime
+
+    return int(runtime.getDeviceCount())
+
+
 def of_chosen_device(look: Callable[[int | None], str | None]) -> str | None:
     """What `look` says of the card that is chosen; a choice that is none is said, too."""
     try:

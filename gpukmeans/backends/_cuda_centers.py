@@ -38,7 +38,7 @@ class Run:
         self.device = device
         self.state = device.zeros(1, np.int32)
         self.never = device.zeros(1, np.int32)  # the state for kernels that work after the loop, too
-        self.tally = device.zeros(TALLY_WORDS, np.uint64)
+        self.tally = self.counted = device.zeros(TALLY_WORDS, np.uint64)  # of this card; of all, if it is not alone
         self.ticket = device.zeros(1, np.uint32)
         self.heads = device.empty(n_clusters, np.int32)
         device.clear(self.heads, 0xFF)

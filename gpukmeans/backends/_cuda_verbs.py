@@ -149,7 +149,7 @@ class CudaBackend(LabelVerbs):
         after, run = centers.other, centers.run
         assert after is not None
         args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
-        args = (*args, *after.published(self.is_exact, run.stage), run.moved_sq, run.tally)
+        args = (*args, *after.published(self.is_exact, run.stage), run.moved_sq, run.counted)
         args = (*args, np.float64(threshold), np.int32(relocated), record, run.state, *after.sizes)
         self.device.launch(_launch.centers("recenter", partial.rows.problem(1, centers.k)), *args)
         return after

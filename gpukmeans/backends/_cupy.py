@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..arrays import as_cupy, is_cupy, on_device
 from . import _cuda, _source, _tensor_config
 from ._card import Device
+from ._cards import CardsBackend
 from ._cuda_verbs import CudaBackend
 from ._launch import Card, Launch
 
@@ -116,6 +117,16 @@ class CupyDevice(Device):
                 graph = stream.end_capture()
         return graph
 
+    def default_stream(self) -> Any:
+        return cupy.cuda.Stream.null
+
+    def bring(self, array: Any, to: Any) -> None:
+        # from card to card where the machine lets them reach each other, else the driver goes through the host
+        to.data.copy_from_device_async(array.data, array.nbytes)
+
+    def add(self, values: Any, to: Any) -> None:
+        to += values.view(to.dtype)
+
     def launch(self, launch: Launch, *args: Any) -> None:
         function = self._kernels(launch.kernel, launch.shared)
         function((launch.grid,), (launch.block,), args, shared_mem=launch.shared)
@@ -126,9 +137,9 @@ class CupyBackend(CudaBackend):
 
     name = "cupy"
 
-    def __init__(self, precision: str = "exact") -> None:
+    def __init__(self, precision: str = "exact", device_id: int | None = None) -> None:
         super().__init__(precision)
-        self.device = CupyDevice(_cuda.chosen_device())
+        self.device = CupyDevice(_cuda.chosen_device() if device_id is None else device_id)
 
     def accept(self, X: Any) -> Any:
         """X itself; what lies on a card decides which one is used."""
@@ -138,3 +149,12 @@ class CupyBackend(CudaBackend):
         if X.device.id != self.device.id:
             self.device = CupyDevice(X.device.id)
         return X
+
+
+class CupyCardsBackend(CardsBackend):
+    """CUDA C++ kernels on all NVIDIA cards that are visible, each with a share of the rows."""
+
+    name = "cupy:all"
+
+    def __init__(self, precision: str = "exact") -> None:
+        super().__init__([CupyBackend(precision, i) for i in range(cupy.cuda.runtime.getDeviceCount())], precision)

@@ -329,6 +329,10 @@ class Backend(ABC):
     def moments(self, rows: Rows, codes: Moments) -> tuple[Int64Array, Int64Array]:
         """Integer sums of ``q`` and ``q q`` for the variance, each of shape (n_features,)."""
 
+    def n_shares(self, X: Any) -> int:
+        """How many cards these rows are spread over, if any."""
+        return 1
+
     def for_few(self) -> Backend:
         """What works on some rows that lie on the host: itself, unless all it has lies elsewhere."""
         return self

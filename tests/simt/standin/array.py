@@ -163,7 +163,7 @@ class ndarray:  # noqa: N801
         if self.device.id == getDevice():
             return compute.lazily(np.copy, self, order=order)
         result = ndarray(self.shape, self.dtype)  # as CuPy: onto the current device
-        control.log.within_device.append(self.nbytes)
+        control.log.between_devices.append(self.nbytes)
         with self.device:
             source = queue_for(None, self.device.id).here()
         into, values = result._a, self._a

@@ -51,6 +51,7 @@ class Log:
     to_device: list[int] = field(default_factory=list)  # bytes of every copy
     to_host: list[int] = field(default_factory=list)
     within_device: list[int] = field(default_factory=list)
+    between_devices: list[int] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forget what happened."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ IGNORED = ("-std=", "--std=", "-lineinfo", "--generate-line-info", "-fmad=false"
 C_KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(')
 PYTHON = {bool: np.bool_, int: np.int64, float: np.float64}
 _built: dict[Any, Library] = {}
+_building = threading.Lock()  # one at a time, whoever asks
 
 
 def _library(code: str, options: tuple[str, ...], names: tuple[str, ...]) -> Library:
@@ -33,11 +35,12 @@ def _library(code: str, options: tuple[str, ...], names: tuple[str, ...]) -> Lib
         elif not option.startswith(IGNORED):
             message = f"nvrtc: error: unrecognized option {option} found"
             raise CompileException(message, code, "kernel.cu", options)
-    if key not in _built:
-        try:
-            _built[key] = build(code, names, defines=defines, checked=control.checked)
-        except SimtError as error:
-            raise CompileException(str(error), code, "kernel.cu", options) from None
+    with _building:
+        if key not in _built:
+            try:
+                _built[key] = build(code, names, defines=defines, checked=control.checked)
+            except SimtError as error:
+                raise CompileException(str(error), code, "kernel.cu", options) from None
     return _built[key]
 
 

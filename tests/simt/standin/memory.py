@@ -35,9 +35,10 @@ class Block:
         blocks[self.ptr] = self
 
     def free(self) -> None:
-        if self.generation == device.generation():
-            pool_of(self.device_id).used -= rounded(self.size)
-            self.freed = self.queue.submit(self._end)
+        with queues.running:
+            if self.generation == device.generation():
+                pool_of(self.device_id).used -= rounded(self.size)
+                self.freed = self.queue.submit(self._end)
 
     def _end(self) -> None:
         self.check_margin()
@@ -98,13 +99,14 @@ class Memory(BaseMemory):
             return
         if get_current_stream()._queue.captured is not None:
             raise RuntimeError("stand-in: memory is allocated while a stream is captured")
-        pool, limit = pool_of(here), pool_of(here).limit
-        most = min(limit or control.device_memory, control.device_memory)
-        if control.allocation_fails() or pool.used + rounded(size) > most:
-            raise OutOfMemoryError(rounded(size), pool.used, limit)
-        pool.used += rounded(size)
-        pool.total = max(pool.total, pool.used)
-        control.log.allocated_bytes += size
+        with queues.running:
+            pool, limit = pool_of(here), pool_of(here).limit
+            most = min(limit or control.device_memory, control.device_memory)
+            if control.allocation_fails() or pool.used + rounded(size) > most:
+                raise OutOfMemoryError(rounded(size), pool.used, limit)
+            pool.used += rounded(size)
+            pool.total = max(pool.total, pool.used)
+            control.log.allocated_bytes += size
         self._block = Block(size, here, get_current_stream()._queue)
         self.ptr = self._block.ptr
 
@@ -189,8 +191,10 @@ class MemoryPointer:
             queue.run()
 
     def copy_from_device_async(self, src: MemoryPointer, size: int, stream: Any = None) -> None:
+        """From any device: on a stream of this one's, which alone is ordered by it."""
         to, source = self._view(size), src._view(size)
-        control.log.within_device.append(size)
+        near = src.device_id == self.device_id
+        (control.log.within_device if near else control.log.between_devices).append(size)
         self._submit(lambda: to.__setitem__(slice(None), source), stream, src)
 
 

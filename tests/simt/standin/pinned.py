@@ -8,6 +8,7 @@ hand it out again at once.
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from .errors import need_device
 
 POISON = 0xFF  # NaN for floats, -1 for integers
+_listing = threading.Lock()
 _live: weakref.WeakValueDictionary[int, PinnedMemoryPointer] = weakref.WeakValueDictionary()
 
 
@@ -41,13 +43,16 @@ def alloc_pinned_memory(size: int) -> PinnedMemoryPointer:
     pinned = kind.from_buffer(raw)
     pinned._raw, pinned.mem, pinned.ptr = raw, pinned, raw.ctypes.data
     pinned.mem = None
-    _live[pinned.ptr] = pinned
+    with _listing:
+        _live[pinned.ptr] = pinned
     return pinned
 
 
 def pinned_bytes(ptr: int, size: int) -> np.ndarray | None:
     """The bytes [ptr, ptr + size) if they are pinned memory; they outlive its object."""
-    for start, pinned in list(_live.items()):
+    with _listing:
+        live = list(_live.items())
+    for start, pinned in live:
         if start <= ptr < start + pinned.size():
             if ptr + size > start + pinned.size():
                 raise ValueError("stand-in: a copy past the end of pinned memory")

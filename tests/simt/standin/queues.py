@@ -14,7 +14,7 @@ from typing import Any
 
 from .control import control
 
-_running = threading.RLock()  # threads of the host share the device, and a kernel's library runs one launch at a time
+running = threading.RLock()  # threads of the host share the machine, and a kernel's library runs one launch at a time
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Queue:
         self, run: Callable[[], Any], needs: Iterable[Place] = (), touches: Iterable[Any] = (), kernel: str = ""
     ) -> Place:
         """Queue an operation. The legacy default stream and the blocking streams wait for each other."""
-        with _running:
+        with running:
             if self.captured is not None:
                 if list(needs):
                     raise RuntimeError("stand-in: a stream that is captured waits for nothing")
@@ -74,7 +74,7 @@ class Queue:
         """Run the first n operations (all of them), and before each one what it needs."""
         if self.captured is not None:
             raise RuntimeError("stand-in: a stream that is captured cannot be waited for")
-        with _running:
+        with running:
             n = self.end if n is None else n
             while self.done < n:
                 self._step()
@@ -128,8 +128,14 @@ def find(device: int, ptr: int) -> Queue | None:
     """The queue of a stream's pointer; 0 and 1 are the legacy default stream, 2 that of the thread."""
     ptr = 0 if ptr == 1 else ptr
     if ptr in (0, 2) and (device, ptr) not in queues:
-        queues[device, ptr] = Queue(device, ptr, blocking=True)
+        add(Queue(device, ptr, blocking=True))
     return queues.get((device, ptr))
+
+
+def add(queue: Queue) -> None:
+    """A new queue, unless another thread has just added it."""
+    with running:
+        queues.setdefault((queue.device, queue.ptr), queue)
 
 
 def run_device(device: int) -> None:

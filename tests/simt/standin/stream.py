@@ -116,10 +116,10 @@ class Stream(_BaseStream):
             super().__init__(0 if null else 2, -1)
             return
         need_device()
-        _next_ptr += 0x10
-        super().__init__(_next_ptr, device.getDevice())
-        queue = queues.Queue(self.device_id, self.ptr, blocking=not non_blocking)
-        queues.queues[self.device_id, self.ptr] = queue
+        with queues.running:
+            _next_ptr += 0x10
+            super().__init__(_next_ptr, device.getDevice())
+        queues.add(queues.Queue(self.device_id, self.ptr, blocking=not non_blocking))
 
     @classmethod
     def from_external(cls, obj: Any) -> Stream:
