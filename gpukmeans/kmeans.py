@@ -83,8 +83,8 @@ class KMeans(CentersEstimator):
         may exceed that to its nearest one by about ``2**-8 r c`` (tf32) or ``2**-5 r c`` (bf16), with r the norm of the
         row and c the largest one of a center, both measured from about the mean of the centers
         (``gpukmeans.exact.tensor_bound`` gives half of that bound with all its terms). They need the backend 'cupy', a
-        card of compute capability 8.0 or later and at most 128 (tf32) or 256 (bf16) features; elsewhere they are
-        'float32', which is more exact.
+        card of compute capability 8.0 or later and at most 65,536 features; elsewhere they are 'float32', which is more
+        exact.
     max_memory : str or int, default=None
         Most memory that a fit may take, like '500MB', '2GiB' or a number of bytes: of the host, beside an array that is
         passed, and beside Python, the libraries and compiled kernels; and of a card. Rows are then streamed in blocks
@@ -144,7 +144,9 @@ class KMeans(CentersEstimator):
     12 bytes a row there (while seeding 8 or 12; 8 more with weights), 20 bytes for each of at most 4,194,304 rows, and
     24 bytes for each cluster and feature (40 for float64), both rounded up to whole tiles (128 clusters, 8 features).
     Where tensor cores find the labels first: 4,096 rows of X as a sample, and up to 528 bytes for each cluster (three
-    times that while the type is chosen); without room for it float32 does.
+    times that while the type is chosen); without room for it float32 does. With more than 128 features it may be 4
+    bytes for each cluster and feature instead, and as many for each feature of the rows at work, 256 on each
+    multiprocessor of the card: 138 MB for 1,000 features and 132 multiprocessors.
     The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
 
     On several cards ('cupy:all') each holds its share of the rows, as said above, and all centers; a card gets at least

@@ -15,8 +15,8 @@
 //   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)
 //   instances  assign_sm80<T, KIND, BYTES, MI, WARPS, NJ>: T = float, double; KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512
 //              of a row; MI blocks of 16 rows a warp; NJ blocks of 8 centers a tile: those of _tensor_config.py
+#include "keys.cuh"
 #include "label.cuh"
-#include "tensor.cuh"
 
 template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   static constexpr int STEPS = BYTES / 32;                     // mma steps of 16 features, TF32: of 8
@@ -85,8 +85,7 @@ assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __
         x2 += v * v + w * w;
       }
       UNROLL for (int o = 1; o < ACROSS; o *= 2) x2 += __shfl_xor_sync(0xffffffffu, x2, o);
-      // fp16: from 2^16 on a feature would be infinite; such a norm makes 2 E infinite
-      if (lane % ACROSS == 0) norms[h * 8 + r] = KIND == FP16 && !(x2 <= 1073741824.f) ? INFINITY_F : x2;
+      if (lane % ACROSS == 0) norms[h * 8 + r] = norm_sq<KIND>(x2);
     }
     __syncwarp();                                    // the 8 rows are written before they are read
     UNROLL for (int s = 0; s < P::STEPS; s += 2) {
@@ -103,13 +102,7 @@ assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __
   float best[R], second[R];
   int tile_of[R];
   UNROLL for (int r = 0; r < R; r++) { best[r] = second[r] = INFINITY_F; tile_of[r] = 0; }
-  // Not a constant for the compiler: LOP3 has one immediate, and that is for the index.
   const unsigned keep = ~unsigned(P::KEYS - 1) | unsigned(tiles < 0);
-  auto take_key = [&](int r, float score, int index) {
-    const float key = __uint_as_float(and_or(__float_as_uint(score), keep, index));
-    second[r] = key_min(second[r], key_max(best[r], key));
-    best[r] = key_min(best[r], key);
-  };
 
   // One ldmatrix: 8 centers x 4 pieces = 2 mma steps. The swizzle differs between even and odd pairs of steps only.
   Shared even = shared_address(smem + P::place(lane % 8, lane / 8));
@@ -137,8 +130,8 @@ assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __
       }
       // Row r = 2 i (row g of block i) or 2 i + 1 (row g + 8); columns 8 j + 2 t + (0, 1).
       UNROLL for (int r = 0; r < R; r++) {
-        take_key(r, acc[r / 2][r % 2 * 2], 2 * j);
-        take_key(r, acc[r / 2][r % 2 * 2 + 1], 2 * j + 1);
+        take_key(best[r], second[r], acc[r / 2][r % 2 * 2], keep, 2 * j);
+        take_key(best[r], second[r], acc[r / 2][r % 2 * 2 + 1], keep, 2 * j + 1);
       }
     }
     UNROLL for (int r = 0; r < R; r++) tile_of[r] = if_less(best[r], before[r], tile, tile_of[r]);
@@ -147,17 +140,10 @@ assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __
     stage = stage == 2 ? 0 : stage + 1;
   }
 
-  // The four lanes of a quad have different columns of the same rows.
   UNROLL for (int r = 0; r < R; r++) {
     const int index = __float_as_int(best[r]) & (P::KEYS - 1);
     int arg = tile_of[r] * P::TN + index / 2 * 8 + 2 * t + index % 2;
-    UNROLL for (int o = 1; o < 4; o *= 2) {
-      const float b = __shfl_xor_sync(0xffffffffu, best[r], o), s = __shfl_xor_sync(0xffffffffu, second[r], o);
-      const int other = __shfl_xor_sync(0xffffffffu, arg, o);
-      second[r] = key_min(key_max(best[r], b), key_min(second[r], s));
-      arg = if_less(b, best[r], other, arg);         // equal: either, the row is in the list
-      best[r] = key_min(best[r], b);
-    }
+    merge_quad(best[r], second[r], arg);
     const int in_warp = r * 8 + g;
     // min: a row that overflows may end with a padding center; it is in the list, and its label an index all the same
     if (t == 0 && warp_row + in_warp < n)

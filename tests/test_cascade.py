@@ -14,6 +14,7 @@ from gpukmeans import KMeans, exact
 from gpukmeans.backends import _cuda_labels, _cuda_rows, _launch, _tensor_config
 
 # n, d, k and dtype of the rows: small, with instances that tests/kernel_checks/tensor.py has built already.
+LONG = (150, 300, 23, "f4")
 PROBLEMS = {"bf16": (300, 61, 23, "f4"), "tf32": (150, 13, 37, "f8"), "fp16": (200, 32, 37, "f4")}
 
 
@@ -94,11 +95,10 @@ def test_a_precision_of_tensor_cores_keeps_its_bound_and_no_more(control, precis
     assert model.n_rechecked_ == 0
 
 
-@pytest.mark.parametrize(("precision", "d"), [("tf32", 129), ("bf16", 257), ("bf16", 20)])
-def test_without_tensor_cores_for_it_a_precision_is_float32(precision, d):
-    X, C, _ = problem(90, d, 7, "f4", "noise")
-    capability = "80" if d > 128 else "75"
-    with machine(seed=1, compute_capability=capability) as knobs:
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_without_tensor_cores_a_precision_is_float32(precision):
+    X, C, _ = problem(90, 20, 7, "f4", "noise")
+    with machine(seed=1, compute_capability="75") as knobs:
         fits = [
             result(X, C, precision=p, backend=backend) for p in (precision, "float32") for backend in ("cupy", "numpy")
         ]
@@ -113,7 +113,7 @@ def test_without_tensor_cores_for_it_a_precision_is_float32(precision, d):
 
 def hard(kind, weights=True):
     """Rows that each stage leaves open: between centers, equally far from two, and duplicates of centers."""
-    n, d, k, dtype = PROBLEMS[kind]
+    n, d, k, dtype = LONG if kind == "long" else PROBLEMS[kind]
     X, C, w = problem(n, d, k, dtype, "noise", weights=weights)
     C[-1], C[k // 2] = C[0], C[1]
     near = between(C[: k // 2], n // 4, 2.0**-9)
@@ -136,6 +136,21 @@ def test_a_fit_has_the_oracles_bits_whatever_its_first_stage(first_stages, lists
     support.assert_same_fit(support.result_of(fit), naive.fit(X, C, sample_weight=w, max_iter=4, tol=0))
     assert sum(lists) > fit.n_rechecked_ > 0
     assert len(lists) > 4
+
+
+def test_long_rows_take_a_pass_in_chunks(control, first_stages):
+    X, C, w = hard("long")
+    first_stages("bf16")
+    reference = naive.fit(X, C, sample_weight=w, max_iter=20, tol=0)
+    for rows in (64, 1 << 20):
+        with support.blocks_of(rows):
+            fit = KMeans(len(C), init=C, n_init=1, max_iter=20, tol=0, backend="cupy")
+            support.quiet_fit(fit, X, sample_weight=w)
+        support.assert_same_fit(support.result_of(fit), reference)
+        assert 0 < fit.n_rechecked_ < fit.n_iter_ * len(X)
+    assert control.log.graphs > 0
+    assert launched(control)["assign_sm80_wide"] > 6
+    assert not {"recheck", "assign_tiled"} & launched(control).keys()
 
 
 def test_a_fit_may_change_its_first_stage_between_graphs(control, first_stages):

@@ -6,7 +6,7 @@ import pytest
 import support
 from compiled import compile as nvrtc
 from compiled import launches, record, sass, tensor_loops
-from compiled.tensor_loops import Sizes, loop
+from compiled.tensor_loops import Sizes, chunk_loop, loop
 
 from gpukmeans.backends import _tensor_config
 
@@ -19,6 +19,7 @@ ARCHITECTURES = record.chosen(tensor_loops.ARCHITECTURES)
 GOALS = {(80, 0, 128): 189, (80, 0, 256): 327, (80, 2, 256): 165, (80, 2, 512): 261}
 GOALS |= {(90, 0, 128): 242, (90, 0, 256): 460, (90, 2, 256): 232, (90, 2, 512): 390}
 INSTANCES = [(a, instance) for a in ARCHITECTURES for instance in launches.instances("assign_sm80", a)]
+WIDE = [(a, instance) for a in ARCHITECTURES for instance in launches.instances("assign_sm80_wide", a)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,6 +58,28 @@ def test_no_key_is_flushed(architecture, instance):
     compared = [code for code in sass.opcodes(body) if re.match(r"FMNMX|FSETP", code)]
     assert compared
     assert not [code for code in compared if "FTZ" in code]
+
+
+@pytest.mark.parametrize(("architecture", "instance"), WIDE)
+def test_the_loop_over_chunks_of_long_rows_does_little_else_and_moves_16_bytes_at_a_time(architecture, instance):
+    sizes, function = Sizes.of(instance), nvrtc.kernels("assign_sm80_wide", architecture)[instance]
+    body = sass.tile_loop(function)
+    codes = sass.opcodes([line for line in body if not line.startswith("@!PT")])
+    assert sass.count(body, "HMMA") == sizes.instructions
+    assert chunk_loop(instance, architecture).products_an_instruction >= (800 if sizes.row_blocks == 4 else 600) / (
+        2 if sizes.kind == 2 else 1
+    )
+    matrices = [code for code in codes if code.startswith("LDSM")]
+    assert len(matrices) == 4 * (sizes.row_blocks + sizes.center_blocks // 2)
+    assert all(code.endswith(".4") for code in matrices), matrices
+    copies = [code for code in codes if code.startswith("LDGSTS")]
+    threads, pieces = 64 * sizes.warps, (16 * sizes.row_blocks * sizes.warps + 16 * sizes.center_blocks) * 8
+    assert len(copies) == pieces // threads + 1
+    assert all(".128" in code for code in copies), copies
+    whole = min((b for b in sass.loops(function) if sass.count(b, "FMNMX") and sass.count(b, "HMMA")), key=len)
+    compared = [code for code in sass.opcodes(whole) if re.match(r"FMNMX|FSETP", code)]
+    assert compared
+    assert not [code for code in compared if "FTZ" in code], "a key is flushed"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

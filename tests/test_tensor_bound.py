@@ -89,9 +89,9 @@ def small_centers_attack(model):
     return Attack(*opposite_centers(x, p, 0.02, 2 * (x @ p)), "fp16", model)
 
 
-def truncation_attack(kind, model, d=126):
+def truncation_attack(kind, model, d=126, q=2.0**-4):
     """Products add not quite a unit in the last place each to center 1's half norm and are lost; center 0 has none."""
-    q, step = 2.0**-4, 31 * 2.0**-28  # 0.97 of a unit in the last place of 1, and in every type q times a value
+    step = 31 * 2.0**-28  # 0.97 of a unit in the last place of 1, and in every type q times a value
     lost = d * step
     X, pair = np.zeros((ROWS, d + 1), np.float32), np.zeros((2, d + 1), np.float32)
     X[:, :-1], pair[1, :-1] = step / q, -q
@@ -131,6 +131,7 @@ CASES = [
     *(pytest.param("rounding", 0.7, rounding_attack(t, m), id=f"rounding-{t}-{m}") for t in KINDS for m in MODELS),
     *(pytest.param("least", 0.7, make(m), id=f"{make.__name__}-{m}") for make in SMALL for m in MODELS),
     *(pytest.param("chain", 0.2, truncation_attack(t, m), id=f"chain-{t}-{m}") for t in KINDS for m in (1, 2)),
+    *(pytest.param("chain", 0.2, truncation_attack(t, 1, 2000, 2.0**-6), id=f"long-chain-{t}") for t in KINDS),
     *(pytest.param("index", 0.5, index_attack(t, m), id=f"index-{t}-{m}") for t in KINDS for m in MODELS),
 ]
 
@@ -190,6 +191,18 @@ def test_nothing_is_certified_where_values_may_overflow(kind):
 def test_scores_are_within_the_bound_and_certified_labels_are_right(
     kind, model, seed, d, k, spread, power, nearness, index_bits
 ):
+    assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("d", [257, 300, 768, 1000, 4096])
+def test_so_they_are_for_long_rows(kind, model, d):
+    for nearness in (2.0**-12, 2.0**-7):
+        assert_within_the_bound(kind, model, d, d, 10, 3, 0, nearness, 4)
+
+
+def assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits):
     rng = np.random.default_rng(seed)
     centers = (rng.normal(size=(k, d)) * 2.0 ** (power + rng.integers(-spread, spread + 1, (k, d)))).astype(np.float32)
     a, b = rng.integers(0, k, (2, 60))

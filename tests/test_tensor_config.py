@@ -1,11 +1,13 @@
 """The layout of the tensor pass, for cards that exist and cards that do not. What is compiled: test_compiled.py."""
 
+import dataclasses
+
 import pytest
 
 from gpukmeans import exact
 from gpukmeans.backends import _source, _tensor_config
 from gpukmeans.backends._launch import Card, Problem
-from gpukmeans.backends._tensor_config import KINDS, ROW_BYTES, choose, clocks, config
+from gpukmeans.backends._tensor_config import CHUNK_BYTES, KINDS, MOST_FEATURES, ROW_BYTES, choose, clocks, config
 
 LARGE, SMALL = Card(90, 132, 227 << 10, 2048), Card(89, 60, 99 << 10, 1536)
 
@@ -25,13 +27,41 @@ def test_a_row_lies_in_the_smallest_size_that_holds_it(kind, card):
         assert all(b // (found.row_bytes // found.columns) < d for b in smaller)
         assert found.shape.shared(found.row_bytes) <= card.shared_per_block
         assert found.kernel("float") in _source.FILE_OF
-    assert config(problem(most + 1), card, kind) is None
+        assert not found.is_wide
+
+
+@pytest.mark.parametrize("card", [LARGE, SMALL, Card(80, 1, 99 << 10, 1024), Card(210, 1000, 1 << 20, 4096)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_longer_row_lies_in_as_few_chunks_as_hold_it(kind, card):
+    size = 4 if kind == "tf32" else 2
+    for d in (512 // size + 1, 300, 768, 1000, 4096, MOST_FEATURES):
+        found = config(problem(d), card, kind)
+        assert found.is_wide
+        assert found.row_bytes % CHUNK_BYTES == 0
+        assert found.row_bytes - CHUNK_BYTES < d * size <= found.row_bytes
+        assert found.row_bytes >= 3 * CHUNK_BYTES  # as the kernel wants
+        assert found.columns * size == found.row_bytes
+        assert found.shape.shared(found.row_bytes) <= card.shared_per_block
+        assert found.kernel("float") == found.kernel("double") in _source.FILE_OF
+    assert config(problem(MOST_FEATURES + 1), card, kind) is None
+
+
+def test_blocks_for_longer_rows_are_as_many_as_work_at_once_and_so_is_their_memory():
+    for card, n, blocks, rows in ((LARGE, 10**7, 132, 256), (LARGE, 1000, 8, 128), (SMALL, 10**7, 60, 128)):
+        found = config(problem(1000, n=n), card, "fp16")
+        launch = _tensor_config.assign(problem(1000, n=n), card, found)
+        assert (launch.grid, found.shape.rows) == (blocks, rows)
+        assert _tensor_config.converted(launch, found) == blocks * rows * 2048
+    few = problem(100)
+    assert _tensor_config.converted(_tensor_config.assign(few, LARGE, config(few, LARGE, "fp16")), found) > 0
+    assert _tensor_config.converted(launch, config(few, LARGE, "fp16")) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_card_without_the_instructions_or_the_memory_has_no_such_pass(kind):
     assert config(problem(8), Card(75, 40, 64 << 10, 1024), kind) is None
     assert config(problem(100), Card(80, 40, 48 << 10, 1024), kind) is None
+    assert config(problem(1000), Card(80, 40, 97 << 10, 1024), kind) is None
     assert config(problem(8), Card(80, 40, 48 << 10, 1024), kind) is not None
 
 
@@ -39,19 +69,23 @@ def test_blocks_are_smaller_where_there_are_few_rows_or_the_tensor_cores_are_slo
     assert config(problem(60), LARGE, "bf16").shape.rows == 512
     assert config(problem(60, n=512 * 132 - 1), LARGE, "bf16").shape.rows == 256
     assert config(problem(60), SMALL, "bf16").shape.rows == 256
+    assert config(problem(300), LARGE, "bf16").shape.rows == 256
+    assert config(problem(300, n=256 * 132 - 1), LARGE, "bf16").shape.rows == 128
+    assert config(problem(300), SMALL, "bf16").shape.rows == 128
 
 
-@pytest.mark.parametrize("d", [20, 60, 120, 250])
+@pytest.mark.parametrize("d", [20, 60, 120, 250, 257])
 def test_tiles_cover_all_rows_and_centers(d):
     for n in (1, 255, 256, 257, 10**6 + 1):
         for k in (1, 63, 64, 65, 128, 1000):
             sizes = problem(d, n=n, k=k)
             found = config(sizes, SMALL, "fp16")
-            launch = _tensor_config.assign(sizes, found)
-            assert (launch.grid - 1) * found.shape.rows < n <= launch.grid * found.shape.rows
+            launch = _tensor_config.assign(sizes, SMALL, found)
+            assert (launch.grid - 1) * found.shape.rows < n
+            assert n <= launch.grid * found.shape.rows or (found.is_wide and launch.grid == 60)
             assert 0 <= found.rows(k) - k < found.shape.tile
             assert found.rows(k) % found.shape.tile == 0
-            assert 2**found.index_bits * 4 == found.shape.tile
+            assert 2**found.index_bits * 4 * found.shape.warps_across == found.shape.tile
 
 
 def test_the_types_are_those_of_the_bound():
@@ -80,7 +114,7 @@ def test_the_type_that_leaves_little_open_is_chosen():
 @pytest.mark.parametrize(
     ("sizes", "card"),
     [
-        (problem(300, n=10**6), LARGE),  # no room for a row
+        (problem(MOST_FEATURES + 1, n=10**6), LARGE),
         (problem(128, n=10**6), Card(75, 40, 64 << 10, 1024)),
         (problem(128, n=10**4, k=64), LARGE),  # done as soon as it is launched
         (problem(128, n=10**6, k=8), LARGE),  # waits for memory in any type
@@ -89,6 +123,16 @@ def test_the_type_that_leaves_little_open_is_chosen():
 )
 def test_nothing_is_sampled_where_tensor_cores_cannot_pay(sizes, card):
     assert chosen(sizes, card) == (None, [])
+
+
+def test_longer_rows_are_read_before_they_are_multiplied():
+    assert chosen(problem(768, n=10**6), LARGE, fp16=0.1) == ("fp16", ["fp16"])
+    assert chosen(problem(768, n=10**6, k=30), LARGE) == (None, [])
+    sizes = problem(300, k=1000)
+    found = config(sizes, LARGE, "bf16")
+    resident = dataclasses.replace(found, shape=config(problem(250), LARGE, "bf16").shape)
+    reading = sizes.n_samples * _tensor_config.READ * 300 * 4 / (128 * 132)
+    assert clocks(sizes, LARGE, found) - clocks(sizes, LARGE, resident) == pytest.approx(reading)
 
 
 def test_a_float64_row_takes_twice_as_long_to_read():

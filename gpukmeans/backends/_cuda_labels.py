@@ -39,6 +39,8 @@ class LabelVerbs(SeedingVerbs):
         if in_turns:
             Centers(values, problem, run, centers)
         run.stage = self._stage_of_precision(problem, centers)
+        if run.stage is not None:
+            run.stage.reserve(rows.problem(rows.block))
         self._publish(problem, centers, run.stage)
         return centers
 
@@ -89,10 +91,11 @@ class LabelVerbs(SeedingVerbs):
         def left_open(config: _tensor_config.Config) -> float:
             sample, stage = rows.sample(), Stage(config, centers, certify=True)
             stages[config.kind] = stage
+            sizes, found = rows.problem(len(sample.x), centers.k), (sample.left_open, sample.count)
+            stage.reserve(rows.problem(max(rows.block, len(sample.x))))
             self._publish(problem, centers, stage)
             self.device.clear(sample.count)
-            found = sample.left_open, sample.count
-            stage.label(rows.problem(len(sample.x), centers.k), centers, sample.x, sample.labels, found, run.never)
+            stage.label(sizes, centers, sample.x, sample.labels, found, run.never)
             return float(self.device.get(sample.count)[0]) / len(sample.x)
 
         with self.device:

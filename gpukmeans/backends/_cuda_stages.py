@@ -9,7 +9,7 @@ import numpy as np
 from .. import exact
 from . import _tensor_config
 from ._cuda_centers import Centers
-from ._launch import Problem
+from ._launch import Launch, Problem
 from ._tensor_config import Config
 
 PACKING = np.dtype(
@@ -34,6 +34,7 @@ class Stage:
         self.packed = self._memory[: n_rows * words]
         self.quads = self._memory[n_rows * words : -3]
         self.bound = self._memory[-3:]
+        self.converted: Any = None  # long rows in the type of the pass, those of the blocks at work
         terms = exact.tensor_terms(centers.d, config.kind, config.index_bits)
         how = (*terms, _tensor_config.KINDS[config.kind], config.row_bytes, n_rows, certify)
         self._how = device.put(np.array([how], PACKING).view(np.uint8))
@@ -45,6 +46,22 @@ class Stage:
 
     def label(self, problem: Problem, centers: Centers, x: Any, labels: Any, found: Any, halted: Any) -> None:
         """Labels of one block of rows; those that are not certain are listed in `found`, a list and its length."""
-        launch = _tensor_config.assign(problem, self.config)
-        args = (x, centers.shift, self.packed, self.quads, self.bound, labels, *found, halted)
-        self.device.launch(launch, *args, np.int64(len(x)), np.int32(centers.d), np.int32(centers.k))
+        launch = self._launch(problem)
+        args = (self.packed, self.quads, self.bound, labels, *found, halted)
+        sizes = np.int64(len(x)), np.int32(centers.d), np.int32(centers.k)
+        if not self.config.is_wide:
+            self.device.launch(launch, x, centers.shift, *args, *sizes)
+            return
+        of_type = np.int32(_tensor_config.TYPES[problem.dtype])
+        chunks = np.int32(self.config.row_bytes // _tensor_config.CHUNK_BYTES)
+        self.device.launch(launch, x, centers.shift, of_type, self.converted, *args, *sizes, chunks)
+
+    def reserve(self, problem: Problem) -> None:
+        """Memory for a block of rows: to be taken before anything is changed, and not while launches are captured."""
+        size = _tensor_config.converted(self._launch(problem), self.config)
+        if size and (self.converted is None or len(self.converted) < size):
+            self.converted = None
+            self.converted = self.device.empty(size, np.uint8)
+
+    def _launch(self, problem: Problem) -> Launch:
+        return _tensor_config.assign(problem, self.device.card, self.config)

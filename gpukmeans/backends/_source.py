@@ -30,6 +30,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"assign_small<{t}, {size}, {_launch.SMALL_ROWS}>" for t in _TYPES for size in (4, 8, 16)),
     ),
     "assign_sm80": _tensor_config.instances(_TYPES),
+    "assign_sm80_wide": _tensor_config.wide_instances(),
     "resolve": _of_types("resolve"),
     "recheck": _of_types("recheck"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
@@ -43,7 +44,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
 }
 """Every instance that may be launched, by the file that it stands in."""
 
-OLDEST = {"assign_sm80": _tensor_config.OLDEST}
+OLDEST = dict.fromkeys(("assign_sm80", "assign_sm80_wide"), _tensor_config.OLDEST)
 """Compute capability that a file needs, where it is not `_launch.OLDEST`."""
 
 FILE_OF = {instance: file for file, instances in INSTANCES.items() for instance in instances}

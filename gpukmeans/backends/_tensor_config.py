@@ -12,10 +12,18 @@ from ._launch import Card, Launch, Problem
 
 OLDEST = 80
 """Oldest compute capability with the instructions of ``kernels/tensor.cuh``."""
+TYPES = {"f4": 0, "f8": 1}
+"""Types of rows by their number in ``kernels/assign_sm80_wide.cu``."""
 KINDS = {"bf16": 0, "fp16": 1, "tf32": 2}
 """Types of the pass (`exact.TENSOR_TYPES`) by their number in ``kernels/tensor.cuh``."""
 ROW_BYTES = (64, 128, 256, 512)
-"""Bytes of a row of features in the type of the pass that are compiled in; zeros fill it."""
+"""Bytes of a row of features in the type of the pass that registers hold (assign_sm80.cu); zeros fill it."""
+CHUNK_BYTES = 128
+"""Longer rows come in chunks of so many bytes (assign_sm80_wide.cu)."""
+MOST_FEATURES = 1 << 16
+"""Of these rows. The bound grows with the additions of a score: for so many, to a hundredth of it and more."""
+LONGER = 0
+"""What stands for the bytes of longer rows in :class:`Shapes`."""
 LARGE_SHARED = 128 << 10
 """Bytes of shared memory of a block that tell cards whose tensor cores the other units can hardly keep up with."""
 SPEEDS = {True: {"bf16": 8.0, "fp16": 8.0, "tf32": 4.0}, False: {"bf16": 2.0, "fp16": 2.0, "tf32": 1.0}}
@@ -39,44 +47,54 @@ GAIN = 0.8
 
 @dataclass(frozen=True)
 class Shape:
-    """What a block works on: `row_blocks` of 16 rows in each of `warps`, tiles of `center_blocks` of 8 centers."""
+    """What a block works on: `row_blocks` of 16 rows and `center_blocks` of 8 centers in each of its `warps`.
+
+    Warps have rows of their own and the same centers; or two of them the same rows, and each half of the centers.
+    """
 
     row_blocks: int
     warps: int
     center_blocks: int
+    warps_across: int = 1
 
     @property
     def rows(self) -> int:
         """Rows of a block."""
-        return 16 * self.row_blocks * self.warps
+        return 16 * self.row_blocks * self.warps // self.warps_across
 
     @property
     def tile(self) -> int:
         """Centers of a tile."""
-        return 8 * self.center_blocks
+        return 8 * self.center_blocks * self.warps_across
 
     @property
     def index_bits(self) -> int:
-        """Low bits of a score that hold a place in the tile: one lane sees a quarter of it."""
-        return (self.tile // 4).bit_length() - 1
+        """Low bits of a score that hold a place: one lane sees two of each block of 8 centers."""
+        return (2 * self.center_blocks).bit_length() - 1
 
     def shared(self, row_bytes: int) -> int:
-        """Bytes of dynamic shared memory: three stages of a tile with its half norms, and a norm for each row."""
-        return 3 * self.tile * (row_bytes + 8) + 4 * self.rows
+        """Bytes of dynamic shared memory: three stages, half norms of their centers, and a norm for each row."""
+        if self.warps_across == 1:
+            return 3 * self.tile * (row_bytes + 8) + 4 * self.rows
+        return 3 * CHUNK_BYTES * (self.rows + self.tile) + 8 * self.tile + 4 * self.rows
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes by the bytes of a row: the most rows that registers hold, and fewer."""
+    """Shapes by the bytes of a row, or LONGER: the most rows that a block can hold, and fewer."""
 
     many_rows: dict[int, Shape]
     few_rows: dict[int, Shape]
 
 
 SHAPES = Shapes(
-    many_rows={64: Shape(4, 8, 16), 128: Shape(4, 8, 8), 256: Shape(3, 8, 8), 512: Shape(2, 8, 8)},
-    few_rows={64: Shape(2, 8, 16), 128: Shape(2, 8, 8), 256: Shape(2, 8, 8), 512: Shape(1, 8, 8)},
-)
+    many_rows={
+        64: Shape(4, 8, 16), 128: Shape(4, 8, 8), 256: Shape(3, 8, 8), 512: Shape(2, 8, 8), LONGER: Shape(4, 8, 8, 2)
+    },
+    few_rows={
+        64: Shape(2, 8, 16), 128: Shape(2, 8, 8), 256: Shape(2, 8, 8), 512: Shape(1, 8, 8), LONGER: Shape(2, 8, 8, 2)
+    },
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,11 @@ class Config:
     kind: str
     row_bytes: int
     shape: Shape
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether rows are too long for registers and come in chunks."""
+        return self.shape.warps_across > 1
 
     @property
     def columns(self) -> int:
@@ -103,41 +126,49 @@ class Config:
 
     def kernel(self, of_type: str) -> str:
         """Template instance for rows of this type of the kernels."""
-        shape = self.shape
-        sizes = (KINDS[self.kind], self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks)
+        shape, kind = self.shape, KINDS[self.kind]
+        if self.is_wide:
+            return f"assign_sm80_wide<{kind}, {shape.row_blocks}, {shape.warps // 2}, {shape.center_blocks}>"
+        sizes = (kind, self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks)
         return f"assign_sm80<{of_type}, {', '.join(map(str, sizes))}>"
 
 
 def config(problem: Problem, card: Card, kind: str) -> Config | None:
-    """How to make the pass in this type; None where the card has no such cores or a row does not fit into registers."""
-    size = 4 if kind == "tf32" else 2
-    row_bytes = next((bytes_ for bytes_ in ROW_BYTES if bytes_ >= size * problem.n_features), None)
-    if card.compute_capability < OLDEST or row_bytes is None:
+    """How to make the pass in this type; None where the card has no such cores or a block does not fit."""
+    if card.compute_capability < OLDEST or problem.n_features > MOST_FEATURES:
         return None
-    shape = SHAPES.many_rows[row_bytes]
-    fills = problem.n_samples >= shape.rows * card.n_multiprocessors
-    if card.shared_per_block < LARGE_SHARED or not fills:
-        shape = SHAPES.few_rows[row_bytes]
+    filled = (4 if kind == "tf32" else 2) * problem.n_features
+    row_bytes = next((bytes_ for bytes_ in ROW_BYTES if bytes_ >= filled), -(-filled // CHUNK_BYTES) * CHUNK_BYTES)
+    many, few = (shapes.get(row_bytes, shapes[LONGER]) for shapes in (SHAPES.many_rows, SHAPES.few_rows))
+    fills = problem.n_samples >= many.rows * card.n_multiprocessors
+    shape = many if fills and card.shared_per_block >= LARGE_SHARED else few
     return Config(kind, row_bytes, shape) if shape.shared(row_bytes) <= card.shared_per_block else None
 
 
-def assign(problem: Problem, found: Config) -> Launch:
-    """The pass over a block of rows."""
+def assign(problem: Problem, card: Card, found: Config) -> Launch:
+    """The pass over a block of rows. Blocks for longer rows loop, as each of them takes memory: see `converted`."""
     shape = found.shape
     grid = -(-problem.n_samples // shape.rows)
+    if found.is_wide:
+        grid = min(grid, card.n_multiprocessors)
     return Launch(found.kernel(problem.type), grid, 32 * shape.warps, shape.shared(found.row_bytes))
+
+
+def converted(launch: Launch, found: Config) -> int:
+    """Bytes of the card's memory that the blocks of :func:`assign` take for rows in the type of the pass."""
+    return launch.grid * found.shape.rows * found.row_bytes if found.is_wide else 0
 
 
 def clocks(problem: Problem, card: Card, found: Config | None, share: float = 0.0) -> float:
     """Clocks of an assignment in float32, or in the type of a config that leaves open this share of the rows."""
     n, d, k = problem.n_samples, problem.n_features, problem.n_clusters
     in_float32 = k * (d + PAIR)
-    work = float(in_float32)
+    work, reading = float(in_float32), READ * d * int(problem.dtype[1:])
     if found is not None:
         speed = SPEEDS[card.shared_per_block >= LARGE_SHARED][found.kind]
         work = k * (found.columns / speed + PAIR) + share * OPEN * in_float32
-    reading = READ * d * int(problem.dtype[1:])
-    return n * max(work, reading) / (128 * card.n_multiprocessors)
+    waits = reading if found is not None and found.is_wide else 0  # a block converts its rows before it multiplies
+    return n * max(work + waits, reading) / (128 * card.n_multiprocessors)
 
 
 def choose(
@@ -164,8 +195,16 @@ def choose(
 
 
 def instances(of_types: tuple[str, ...], *, many_rows: bool = True) -> tuple[str, ...]:
-    """Every instance that :func:`assign` may launch, on cards with or without much shared memory."""
+    """Every instance that :func:`assign` may launch for rows in registers, on cards with or without much shared memory."""
+    return tuple(found.kernel(of_type) for of_type in of_types for found in _configs(ROW_BYTES, many_rows))
+
+
+def wide_instances(*, many_rows: bool = True) -> tuple[str, ...]:
+    """The same for rows that are longer than ROW_BYTES, and of any type."""
+    return tuple(found.kernel("") for found in _configs((LONGER,), many_rows))
+
+
+def _configs(row_bytes: tuple[int, ...], many_rows: bool) -> list[Config]:
     tables = (SHAPES.many_rows, SHAPES.few_rows) if many_rows else (SHAPES.few_rows,)
-    shapes = dict.fromkeys((b, by_bytes[b]) for b in ROW_BYTES for by_bytes in tables)
-    configs = [Config(kind, row_bytes, shape) for kind in KINDS for row_bytes, shape in shapes]
-    return tuple(found.kernel(of_type) for of_type in of_types for found in configs)
+    shapes = dict.fromkeys((b, by_bytes[b]) for b in row_bytes for by_bytes in tables)
+    return [Config(kind, bytes_, shape) for kind in KINDS for bytes_, shape in shapes]

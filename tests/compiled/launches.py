@@ -22,9 +22,11 @@ def instances(file: str, architecture: int) -> tuple[str, ...]:
     """Those of a file that its card may be asked for."""
     if architecture < _source.OLDEST.get(file, 0):
         return ()
+    is_large = CARDS[architecture].shared_per_block >= _tensor_config.LARGE_SHARED
     if file == "assign_sm80":
-        is_large = CARDS[architecture].shared_per_block >= _tensor_config.LARGE_SHARED
         return _tensor_config.instances(("float", "double"), many_rows=is_large)
+    if file == "assign_sm80_wide":
+        return _tensor_config.wide_instances(many_rows=is_large)
     return _source.INSTANCES[file]
 
 
@@ -51,7 +53,7 @@ def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield _launch.transform(problem)
     for kind in _tensor_config.KINDS:
         if found := _tensor_config.config(problem, card, kind):
-            yield _tensor_config.assign(problem, found)
+            yield _tensor_config.assign(problem, card, found)
     yield _launch.seed_potentials(problem)
     yield _launch.seed_find(problem, 5)
 

@@ -1,11 +1,11 @@
-"""The tile loop of assign_sm80 in machine code: what it multiplies, and what else it takes."""
+"""The inner loops of the passes on tensor cores in machine code: what they multiply, and what else they take."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from gpukmeans.backends import _tensor_config
+from gpukmeans.backends import _source, _tensor_config
 
 from . import compile as nvrtc
 from . import sass
@@ -17,7 +17,7 @@ ARCHITECTURES = tuple(a for a in nvrtc.ARCHITECTURES if a >= _tensor_config.OLDE
 
 @dataclass(frozen=True)
 class Sizes:
-    """Template arguments of an instance."""
+    """Template arguments of an instance; of longer rows: the warps that have rows of their own, and a chunk's bytes."""
 
     kind: int
     row_bytes: int
@@ -27,8 +27,11 @@ class Sizes:
 
     @classmethod
     def of(cls, instance: str) -> Sizes:
-        """From ``assign_sm80<float, 0, 64, 4, 8, 16>``."""
-        return cls(*map(int, re.findall(r", (\d+)", instance)))
+        """From ``assign_sm80<float, 0, 64, 4, 8, 16>`` or ``assign_sm80_wide<0, 4, 4, 8>``."""
+        given = [int(number) for number in re.findall(r"[<,] ?(\d+)", instance)]
+        if len(given) == 4:
+            given.insert(1, _tensor_config.CHUNK_BYTES)
+        return cls(*given)
 
     @property
     def instructions(self) -> int:
@@ -48,7 +51,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Loop:
-    """Of the whole loop, with copies, barrier, best and second best."""
+    """Of the whole loop, with copies and barrier; of short rows with best and second best, too."""
 
     products_an_instruction: float
     epilogue_a_score: float
@@ -60,6 +63,15 @@ def loop(instance: str, architecture: int) -> Loop:
     return Loop(sizes.products / len(sass.opcodes(body)), sass.count(body, EPILOGUE) / sizes.scores)
 
 
+def chunk_loop(instance: str, architecture: int) -> Loop:
+    """The same for long rows: one chunk of them. Best and second best are outside, once for all chunks."""
+    function, sizes = nvrtc.kernels("assign_sm80_wide", architecture)[instance], Sizes.of(instance)
+    body = sass.tile_loop(function)
+    whole = min((b for b in sass.loops(function) if sass.count(b, "FMNMX") and sass.count(b, "HMMA")), key=len)
+    epilogue = sass.count(whole, EPILOGUE) - sass.count(body, EPILOGUE)
+    return Loop(sizes.products / len(sass.opcodes(body)), epilogue / sizes.scores)
+
+
 def table() -> str:
     """Of float32 rows in a 16-bit type and in TF32; fp16 is compiled to the same as bf16."""
     lines = [
@@ -69,12 +81,12 @@ def table() -> str:
         "| tile loop |" + "".join(f" sm_{a} |" for a in ARCHITECTURES),
         "|---" * (1 + len(ARCHITECTURES)) + "|",
     ]
-    for instance in _tensor_config.instances(("float",)):
+    for instance in (*_tensor_config.instances(("float",)), *_tensor_config.wide_instances()):
         if Sizes.of(instance).kind != _tensor_config.KINDS["fp16"]:
-            cells = []
+            cells, file = [], _source.FILE_OF[instance]
             for architecture in ARCHITECTURES:
-                has = instance in nvrtc.kernels("assign_sm80", architecture)
-                found = loop(instance, architecture) if has else None
+                has = instance in nvrtc.kernels(file, architecture)
+                found = (loop if file == "assign_sm80" else chunk_loop)(instance, architecture) if has else None
                 cells.append(f"{found.products_an_instruction:.0f} / {found.epilogue_a_score:.2f}" if found else "-")
             lines.append(f"| `{instance}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)

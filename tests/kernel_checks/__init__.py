@@ -10,7 +10,7 @@ from .machine import SHRUNK, machine, problem
 from .passes import check_farthest, check_scale, check_summary, check_transform
 from .seeds import check_seed_distances, check_seed_search
 from .sums import check_accumulate, check_inertia
-from .tensor import check_pack, check_tensor, check_tensor_types
+from .tensor import check_pack, check_tensor, check_tensor_types, check_tensor_wide
 
 CHECKS = {
     "assign": check_assign,
@@ -32,6 +32,7 @@ CHECKS = {
     "seed search": check_seed_search,
     "tensor": check_tensor,
     "tensor types": check_tensor_types,
+    "tensor wide": check_tensor_wide,
     "pack": check_pack,
 }
 

@@ -10,13 +10,17 @@ import support
 
 from gpukmeans import exact
 from gpukmeans.backends import _launch, _source, _tensor_config
-from gpukmeans.backends._tensor_config import Shape, Shapes
+from gpukmeans.backends._tensor_config import LONGER, Shape, Shapes
 
 SHRUNK = _launch.Tiles(assign_side=4, assign_small_floats=64, seed_block_rows=96, recenter_threads=32)
 SHRUNK_SHAPES = Shapes(
-    many_rows={64: Shape(2, 2, 4), 128: Shape(2, 2, 4), 256: Shape(2, 4, 4), 512: Shape(2, 8, 8)},
-    few_rows={64: Shape(1, 2, 4), 128: Shape(1, 2, 4), 256: Shape(1, 4, 4), 512: Shape(1, 8, 8)},
-)
+    many_rows={
+        64: Shape(2, 2, 4), 128: Shape(2, 2, 4), 256: Shape(2, 4, 4), 512: Shape(2, 8, 8), LONGER: Shape(2, 4, 2, 2)
+    },
+    few_rows={
+        64: Shape(1, 2, 4), 128: Shape(1, 2, 4), 256: Shape(1, 4, 4), 512: Shape(1, 8, 8), LONGER: Shape(1, 2, 4, 2)
+    },
+)  # fmt: skip
 # Two blocks of 256 threads or four of 128 fill this card: loops over the grid make several trips.
 SMALL_CARD = {"MultiProcessorCount": 1, "MaxThreadsPerMultiProcessor": 256}
 NUMBERS = {"i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32, "f8": np.float64}
@@ -42,6 +46,7 @@ def machine(*, tiles: Any = SHRUNK, edit: Any = None, kernels: Any = (), **setti
         patch.setattr(_launch, "TILES", tiles)
         patch.setattr(_tensor_config, "SHAPES", _tensor_config.SHAPES if tiles == _launch.Tiles() else SHRUNK_SHAPES)
         tensor = dict.fromkeys(_tensor_config.instances(("float", "double")), "assign_sm80")
+        tensor |= dict.fromkeys(_tensor_config.wide_instances(), "assign_sm80_wide")
         patch.setattr(_source, "FILE_OF", {**_source.FILE_OF, **tensor})
         patch.setattr(_source, "_compile", compile_and_tell)
         properties = {**SMALL_CARD, **settings.pop("properties", {})}

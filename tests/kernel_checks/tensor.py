@@ -1,4 +1,4 @@
-"""Checks of pack.cuh and assign_sm80.cu: packed centers, keys bit by bit, the list, labels after recheck."""
+"""Checks of pack.cuh, assign_sm80.cu and assign_sm80_wide.cu: packed centers, keys bit by bit, the list, labels."""
 
 from typing import Any
 
@@ -25,6 +25,7 @@ class Pass:
         self.backend, self.sizes = get_backend("cupy"), _launch.Problem(len(X), X.shape[1], len(C), X.dtype.str[1:])
         self.config = _tensor_config.config(self.sizes, card, kind)
         assert self.config is not None
+        self.pass_launch = _tensor_config.assign(self.sizes, card, self.config)
         self.rows = self.backend.rows(on_card(X))
         self.centers = self.backend.load(C.astype(np.float64), [self.rows])
         self.stage = _cuda_stages.Stage(self.config, self.centers, certify)
@@ -34,13 +35,18 @@ class Pass:
 
     def assign(self, model: int, halted: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Labels and the list."""
-        n, found = len(self.X), _tensor_config.assign(self.sizes, self.config)
+        n, found = len(self.X), self.pass_launch
         self.labels, self.listed = on_card(np.full(n, -7), np.int32), on_card(np.zeros(n, UNCERTAIN).view(np.uint8))
         self.count = on_card([0], np.uint64)
         library_of(found.kernel, found.shared).set_rounding(model)
-        given = self.rows.data, self.centers.shift, self.stage.packed, self.stage.quads, self.stage.bound
+        x, sizes = (self.rows.data, self.centers.shift), (n, self.d, self.k)
+        if self.config.is_wide:
+            space = np.full(_tensor_config.converted(found, self.config), 7, np.uint8)
+            x = *x, _tensor_config.TYPES[self.sizes.dtype], on_card(space)
+            sizes = *sizes, self.config.row_bytes // _tensor_config.CHUNK_BYTES
         out = self.labels, self.listed, self.count, never() if halted is None else halted
-        launch(found.kernel, found.grid, found.block, *given, *out, n, self.d, self.k, shared=found.shared)
+        given = *x, self.stage.packed, self.stage.quads, self.stage.bound, *out, *sizes
+        launch(found.kernel, found.grid, found.block, *given, shared=found.shared)
         return self.labels.get(), self.listed.get().view(UNCERTAIN)[: int(self.count.get()[0])]
 
     def recheck(self) -> np.ndarray:
@@ -120,16 +126,16 @@ def rows_and_centers(n: int, d: int, k: int, dtype: str, kind: str) -> tuple[np.
 
 def check(
     kind: str, n: int, d: int, k: int, dtype: str, data: str, *, card: Any = LARGE, models: Any = (0, 1, 2)
-) -> None:
+) -> Pass:
     """One pass: packed centers, then the labels in each model of rounding; shared memory without conflicts."""
     p = Pass(*rows_and_centers(n, d, k, dtype, data), kind, card)
     p.pack()
     assert_packed(p.stage, p.centers)
     for model in models:
         assert_pass(p, model)
-    name = _tensor_config.assign(p.sizes, p.config)
-    conflicts = library_of(name.kernel, name.shared).bank_conflicts()  # counted in checked mode
+    conflicts = library_of(p.pass_launch.kernel, p.pass_launch.shared).bank_conflicts()  # counted in checked mode
     assert conflicts in (None, 1), f"bank conflicts {conflicts}"
+    return p
 
 
 def check_tensor() -> None:
@@ -149,6 +155,15 @@ def check_tensor_types() -> None:
     check("tf32", 70, 101, 33, "f4", "noise", models=(2,))
     check("bf16", 1, 1, 1, "f4", "noise")
     check("fp16", 9, 2, 5, "f4", "subnormal")
+
+
+def check_tensor_wide() -> None:
+    """Rows that registers do not hold: a block that takes two tiles of them, two blocks; several tiles of centers."""
+    p = check("bf16", 70, 261, 70, "f4", "noise", models=(2,))
+    check("tf32", 5, 133, 70, "f8", "noise", card=_launch.Card(86, 2, 99 << 10, 256), models=(1,))
+    labels, found = p.assign(0, halted=on_card([1], np.int32))
+    assert (labels == -7).all(), "halted"
+    assert len(found) == 0, "halted"
 
 
 def bound_of(norm: float, config: Any, terms: Any, certify: bool = True) -> list[float]:
