@@ -1,4 +1,5 @@
-"""What only a card can tell: the bits of the cupy backend on it, then the time of each kernel and of whole fits.
+"""What only a card can tell: the bits of the cupy backend on it, then the time of each kernel, of whole fits, and the
+rates that the choice of tensor cores takes for granted.
 
     benchmarks/on_gpu.sh --output benchmarks/results/NAME.json    ten minutes at most
     python -m benchmarks.report --card benchmarks/results/NAME.json
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tensor_rates
 from gpukmeans import available_backends, bench, verify
 from gpukmeans.backends import _launch
 from gpukmeans.bench import Case
@@ -27,6 +29,8 @@ from gpukmeans.doctor import examine
 
 MINUTES = 9.0
 """No case is begun later."""
+FOR_RATES = 2.0
+"""Minutes of these that are left to the rates of tensor cores."""
 ITERATIONS = 12
 CASES = [
     Case(1_000_000, 2, 8), Case(10_000, 16, 64), Case(100_000, 32, 64), Case(1_000_000, 64, 256),
@@ -84,15 +88,18 @@ def kernels(case: Case, card: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def run(cases: Sequence[Case], problems: Any = None, *, repeat: int = 3, minutes: float = MINUTES) -> dict[str, Any]:
-    """All that is measured; raises WrongAnswerError before anything is timed if a bit is wrong."""
-    end = time.monotonic() + 60 * minutes
+def run(
+    cases: Sequence[Case], problems: Any = None, *, repeat: int = 3, minutes: float = MINUTES, sizes: Any = None
+) -> dict[str, Any]:
+    """All that is measured, rates with `sizes`; raises WrongAnswerError before anything is timed if a bit is wrong."""
+    very_end = time.monotonic() + 60 * minutes
+    end = very_end - 60 * FOR_RATES
     checked = verify.verify("cupy", problems)
     wrong = [f"{case.name}: {'; '.join(case.differences)}" for case in checked if case.differences]
     if wrong:
         raise bench.WrongAnswerError("other bits than numpy; nothing was timed. " + "\n".join(wrong))
-    card, (found, absent) = bench.peak_of_card(), bench.contestants(["cupy"])
-    chosen = [c for c in found if c.on_card]
+    card, (able, absent) = bench.peak_of_card(), bench.contestants(["cupy"])
+    chosen = [c for c in able if c.on_card]
     of_kernels, results, left_out = {}, [], []
     for case in cases:
         if time.monotonic() > end:
@@ -100,9 +107,11 @@ def run(cases: Sequence[Case], problems: Any = None, *, repeat: int = 3, minutes
             continue
         of_kernels[case.name] = kernels(case, card)
         results.append(bench.measure(case, chosen, repeat=repeat, card=card))
+    rates = tensor_rates.measure(very_end, **(sizes or {}))
     measured = bench.as_json(results, examine().machine, absent, repeat=repeat, card=card)
     fits = {result.case.name: bench.lines(result) for result in results}
-    return {"verified": len(checked), "kernels": of_kernels, "fits": fits, "left_out": left_out, "bench": measured}
+    found = {"verified": len(checked), "kernels": of_kernels, "fits": fits, "left_out": left_out, "bench": measured}
+    return {**found, "tensor_rates": rates}
 
 
 def main(arguments: list[str] | None = None) -> int:

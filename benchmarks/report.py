@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tensor_rates
 from benchmarks.cases import parse
 from benchmarks.competitors import COMPETITORS
 from gpukmeans import bench
@@ -343,6 +344,8 @@ def of_card(found: Row) -> str:
             lines.append(f"| `{kernel}` | {row['launches']} | {row['milliseconds']:.4f} | {share} |")
         lines += ["", *bench.heading(), *found["fits"][case]]
     lines += [f"There was no time for {case}." for case in found["left_out"]]
+    if found["tensor_rates"]:
+        lines += ["", "## Tensor cores", "", *tensor_rates.table(found["tensor_rates"])]
     return "\n".join([*lines, "", bench.LEGEND])
 
 

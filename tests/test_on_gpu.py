@@ -11,18 +11,33 @@ from pathlib import Path
 import pytest
 import support
 
-from benchmarks import on_gpu, report
+from benchmarks import on_gpu, report, tensor_rates
 from gpukmeans import verify
-from gpukmeans.backends import _launch
+from gpukmeans.backends import _launch, _tensor_config
 from gpukmeans.bench import Case, WrongAnswerError
 
 TINY = [Case(300, 3, 5), Case(200, 20, 9, "float64")]
 PROBLEMS = [verify.Problem(100, 3, 4)]
 
 
-def test_all_is_verified_then_timed_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_type_and_shape_of_the_tensor_pass_is_measured() -> None:
+    large, small = _launch.Card(80, 108, 163 << 10, 2048), _launch.Card(86, 84, 99 << 10, 1536)
+    found = tensor_rates.configs(large, _tensor_config.KINDS)
+    sizes = {*_tensor_config.ROW_BYTES, tensor_rates.WIDE}
+    assert {(c.kind, c.row_bytes) for c in found} == {(kind, size) for kind in _tensor_config.KINDS for size in sizes}
+    assert len(found) == len(set(found)) == 2 * 3 * 5  # many rows and few
+    assert {c.row_bytes for c in tensor_rates.configs(small, ["bf16"])} <= sizes
+
+
+def test_all_is_verified_then_timed_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [_tensor_config.Config("bf16", 128, _tensor_config.SHAPES.few_rows[128])]
+    wide = _tensor_config.SHAPES.few_rows[_tensor_config.LONGER]
+    chosen += [_tensor_config.Config("bf16", tensor_rates.WIDE, wide)]
+    monkeypatch.setattr(tensor_rates, "configs", lambda card, kinds: chosen)
     with support.standin_cupy():
-        found = on_gpu.run(TINY, PROBLEMS, repeat=1)
+        found = on_gpu.run(TINY, PROBLEMS, repeat=1, sizes={"n_samples": 40, "n_clusters": 9, "repeat": 1})
     assert _launch.GRAPH_CLOCKS > 0
     assert found["verified"] == 1
     for case, tile in zip(TINY, ("assign_small<float", "assign_tiled<double"), strict=True):
@@ -32,10 +47,14 @@ def test_all_is_verified_then_timed_and_shown(tmp_path: Path, capsys: pytest.Cap
         shares = {name: row["share_of_floor"] for name, row in kernels.items() if row["share_of_floor"] is not None}
         assert all(name.startswith(tile) for name in shares)
         assert len(shares) == 1
+    rates = found["tensor_rates"]
+    assert [(row["kind"], row["row_bytes"]) for row in rates] == [("bf16", 128), ("bf16", tensor_rates.WIDE)]
+    assert all(row["products_a_clock"] > 0 and row["float32_over_this"] > 0 for row in rates)
     (tmp_path / "card.json").write_text(json.dumps(found))
     assert report.main(["--card", str(tmp_path / "card.json")]) == 0
     shown = capsys.readouterr().out
-    for part in (*(case.name for case in TINY), "| `recenter<float>` |", "cupy, on card", "1 problems have the bits"):
+    parts = ["| `recenter<float>` |", "cupy, on card", "1 problems have the bits", "| bf16 | 2048 | "]
+    for part in (*(case.name for case in TINY), *parts):
         assert part in shown
 
 
@@ -51,6 +70,7 @@ def test_what_there_is_no_time_for_is_said() -> None:
     with support.standin_cupy():
         found = on_gpu.run(TINY, [], minutes=0)
     assert found["left_out"] == [case.name for case in TINY]
+    assert found["tensor_rates"] == []
 
 
 def test_it_refuses_where_there_is_no_card(tmp_path: Path) -> None:
