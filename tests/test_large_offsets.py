@@ -9,7 +9,7 @@ from simt import build
 
 import naive
 from gpukmeans import exact
-from gpukmeans.backends import _launch, _source
+from gpukmeans.backends import _launch, _source, _tensor_config
 from gpukmeans.backends._launch import Card, Problem
 
 CARD = Card(80, 108, 163 << 10, 2048)
@@ -82,6 +82,38 @@ def test_assign_labels_the_last_rows(d):
     args = (X, C, shift, centers, half, found, count, labels, tally, ZERO, d, form.columns, len(C))
     run_last("recheck<float>", 1, 128, *args)
     assert labels[n - 3] == naive.labels(rows[-3:-2], C)[0]
+
+
+@pytest.mark.parametrize("d", [D, 136])
+def test_tensor_cores_label_the_last_rows(d):
+    n, k = 2**31 // d + 37, 5
+    X, rows = last_rows(n, d)
+    X[-len(rows) :] = rows = np.rint(4 * rows)  # whole numbers are the same in TF32
+    C = rows[:k].copy()
+    problem = Problem(n, d, k, "f4")
+    config = _tensor_config.config(problem, CARD, "tf32")
+    launch, n_blocks = _tensor_config.assign(problem, CARD, config), -(-n // config.shape.rows)
+    packed, half = np.zeros((config.rows(k), config.columns), np.float32), np.full(config.rows(k), 1e38, np.float32)
+    packed[:k, :d], half[:k] = C, (C.astype(float) ** 2).sum(axis=1) / 2
+    quads = half.reshape(-1, 2)[:, [0, 1, 0, 1]].copy()  # of two centers, twice
+    shift, bound = np.zeros(packed.shape[1], np.float32), np.array([1e30, 0, 0], np.float32)  # nothing is certified
+    labels, found, count = reserved(n, np.int32), np.zeros(1024, "i8,f4,f4"), np.zeros(1, np.uint64)
+    tail = (packed, quads, bound, labels, found, count, ZERO, n, d, k)
+    if config.is_wide:
+        # a block for every tile, more than are launched: so the last one has the last rows and no others
+        converted = reserved((n_blocks, config.shape.rows, config.row_bytes), np.uint8)
+        tail = (0, converted, *tail, config.row_bytes // _tensor_config.CHUNK_BYTES)
+    run_last(launch.kernel, n_blocks, launch.block, X, shift, *tail, shared=launch.shared)
+    m = min(len(rows), in_last_block(n, config.shape.rows))
+    distances = naive.distances(rows[-m:], C)
+    assert np.array_equal(distances[np.arange(m), labels[-m:]], distances.min(axis=1))
+    assert found["f0"][: int(count[0])].max() == n - 1
+    # and float32 for one of these rows, which it leaves open, too
+    found["f0"][0], count[0], labels[n - 3], tally = n - 3, 1, -1, np.zeros(4, np.uint64)
+    args = (X, C, shift, packed, half, bound, found, count, labels, tally, ZERO, d, packed.shape[1], k)
+    run_last("resolve<float>", 1, 256, *args)
+    assert labels[n - 3] == naive.labels(rows[-3:-2], C)[0]
+    assert tally[1] == 1
 
 
 @pytest.mark.parametrize("verb", ["move_rows", "add_all_rows"])
@@ -192,7 +224,7 @@ def test_sums_of_more_than_2_to_the_31_cells_make_the_last_center():
     inverses = (np.ones(d), 1.0, 1.0)
     published = (shift, shift, scores, half, words, heads, links, norm, 0.0, 0.0, 0.0, 1, np.zeros(3, np.float32))
     ticket, record = np.zeros(1, np.uint32), np.zeros(48, np.uint8)  # its number is the last, not its ticket
-    outputs = (*published, ticket, moved_sq, tally, 0.0, 0, record, ZERO, d, d, k)
+    outputs = (*published, ticket, None, None, moved_sq, tally, 0.0, 0, record, ZERO, d, d, k)
     run_last("recenter<float>", k, 128, sums, None, weights, None, *inverses, before, after, *outputs)
     assert after[-1].tolist() == scores[-1].tolist() == list(range(d))
     assert moved_sq[-1] == (np.arange(d) ** 2).sum()
