@@ -195,7 +195,7 @@ def choose(
 
 
 def instances(of_types: tuple[str, ...], *, many_rows: bool = True) -> tuple[str, ...]:
-    """Every instance that :func:`assign` may launch for rows in registers, on cards with or without much shared memory."""
+    """Every instance for rows in registers, on cards with or without much shared memory."""
     return tuple(found.kernel(of_type) for of_type in of_types for found in _configs(ROW_BYTES, many_rows))
 
 
