@@ -14,6 +14,13 @@ EPILOGUE = r"(FMNMX3?|LOP3|FSETP|FSEL|SEL|V?IMNMX3?)\b"
 """Index into the key, minimum and maximum, tile of the best."""
 ARCHITECTURES = tuple(a for a in nvrtc.ARCHITECTURES if a >= _tensor_config.OLDEST)
 
+TRITON = {
+    (0, 128): {80: 189, 90: 242}, (0, 256): {80: 327, 90: 460}, (2, 256): {80: 165, 90: 232},
+    (2, 512): {80: 261, 90: 413},
+}  # fmt: skip
+"""Multiply-adds for an instruction in fused Triton kernels, by type and bytes of a row: counted in the same way once, in
+what Triton compiled for the fastest of the other libraries. On sm_90 by instructions for groups of warps."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -89,4 +96,8 @@ def table() -> str:
                 found = (loop if file == "assign_sm80" else chunk_loop)(instance, architecture) if has else None
                 cells.append(f"{found.products_an_instruction:.0f} / {found.epilogue_a_score:.2f}" if found else "-")
             lines.append(f"| `{instance}` | " + " | ".join(cells) + " |")
+    for (kind, row_bytes), by_architecture in TRITON.items():
+        cells = [str(by_architecture.get(architecture, "")) for architecture in ARCHITECTURES]
+        name = next(name for name, number in _tensor_config.KINDS.items() if number == kind)
+        lines.append(f"| Triton, {name}, {row_bytes} bytes | " + " | ".join(cells) + " |")
     return "\n".join(lines)
