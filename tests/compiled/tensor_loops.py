@@ -18,8 +18,8 @@ TRITON = {
     (0, 128): {80: 189, 90: 242}, (0, 256): {80: 327, 90: 460}, (2, 256): {80: 165, 90: 232},
     (2, 512): {80: 261, 90: 413},
 }  # fmt: skip
-"""Multiply-adds for an instruction in fused Triton kernels, by type and bytes of a row: counted in the same way once, in
-what Triton compiled for the fastest of the other libraries. On sm_90 by instructions for groups of warps."""
+"""Multiply-adds for an instruction in fused Triton kernels, by type and bytes of a row, counted in the same way in what
+Triton compiled for the fastest of the other libraries. On sm_90 by instructions for groups of warps."""
 
 
 @dataclass(frozen=True)
