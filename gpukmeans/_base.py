@@ -17,6 +17,7 @@ from .arrays import caller, is_cupy, is_torch, like, to_host
 from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .exact import Float64Array, FloatArray
+from .halves import halves
 from .planning import limit_blocks
 from .prepare import Prepared, blocks_of, check_finite
 from .streaming import Streamed, streamed
@@ -129,7 +130,7 @@ class CentersEstimator(
             In the kind of X; on a card it takes n_samples n_clusters values there.
         """
         with caller(X):
-            backend, blocks, centers = self._checked(X)
+            backend, blocks, centers = self._checked(halves(X))
             parts = [backend.transform(rows, centers) for rows in blocks]
             distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
             return like(backend.scaled(distances, -self._scale_exponent), X)

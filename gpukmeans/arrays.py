@@ -72,6 +72,11 @@ def as_numba(x: Any) -> Any:
     return import_module("numba.cuda").as_cuda_array(_detached(x))
 
 
+def _place(x: Any) -> Any:
+    """On the card where `x` lies: itself, or some of a tensor, as one of bfloat16 would be copied."""
+    return on_card(x[:1] if is_torch(x) and len(x) else x)
+
+
 def _detached(x: Any) -> Any:
     if not is_torch(x):
         return x
@@ -135,7 +140,7 @@ def like(result: Any, x: Any) -> Any:
 
 def _on_device_of(result: Any, x: Any) -> Any:
     """A result on the card of `x`, as an array of the library that `on_card` chooses for `x`."""
-    there = on_card(x)
+    there = _place(x)
     if not is_cupy(there):
         return as_numba(result) if on_device(result) else import_module("numba.cuda").to_device(result)
     import cupy
@@ -164,7 +169,7 @@ def caller(x: Any) -> Iterator[None]:
     """Work as the caller of a function that was given `x`: on its device, for torch on torch's current stream too."""
     with ExitStack() as stack:
         if on_device(x):
-            there = on_card(x)
+            there = _place(x)
             if is_cupy(there):
                 stack.enter_context(there.device)
             if is_torch(x):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ._reader import Reader, name_of
 from ._reading import ArraySource, check_dtype, check_shape, mapped
 from .exact import FloatArray
+from .halves import halves
 from .sources import as_source
 
 BLOCK_BYTES = 64 << 20
@@ -25,14 +26,14 @@ BLOCK_BYTES = 64 << 20
 
 @contextmanager
 def streamed(X: Any, *, capped: bool = False) -> Iterator[Any]:
-    """A source as `Streamed` rows, which are closed at the end; anything else as it is.
+    """A source as `Streamed` rows, which are closed at the end; 16-bit floats as `Halves`; anything else as it is.
 
     `capped`: so are arrays of the host, since the memory may not do for a copy of them.
     """
     source = as_source(X)
     if capped and type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and X.size and X.dtype.kind in "fiub":
         source = mapped(X) if isinstance(X, np.memmap) else ArraySource(X)
-    rows = X if source is None else Streamed(source)
+    rows = halves(X) if source is None else Streamed(source)
     try:
         yield rows
     finally:

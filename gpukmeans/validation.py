@@ -18,6 +18,7 @@ from sklearn.utils.validation import validate_data
 from .arrays import on_card, on_device, to_host, with_layout
 from .backends import backend_names
 from .exact import Float64Array, FloatArray
+from .halves import Halves
 from .memory import parse_bytes
 from .seeding import RandomState
 from .sources import is_source
@@ -261,13 +262,17 @@ def check_data(X: Any, *, estimator: Any = None, reset: bool = True, name: str =
     """X as a C-contiguous float32 or float64 array or a CSR matrix. Not yet checked for NaN and infinity.
 
     What lies on a CUDA device stays there and becomes a CuPy array; a copy only if its dtype or its order is another.
-    `Streamed` rows are taken as they are; a source that is not streamed here is refused.
+    `Streamed` rows and `Halves` are taken as they are; a source that is not streamed here is refused.
     """
     if _is_plain(X) and _takes_features_of(X, estimator, reset):
         return X
     if isinstance(X, Streamed):
         _check_features(X, estimator, reset, name)
         return X
+    if isinstance(X, Halves):
+        if _takes_features_of(X, estimator, reset):
+            return X
+        X = X.toarray()  # scikit-learn says what is wrong
     if is_source(X):
         raise TypeError(
             f"{name} is a source ({X!r}), which is read block by block, and this needs all rows at once. KMeans takes "

@@ -24,6 +24,7 @@ LAYER = {
     "exact": 0,
     "errors": 0,
     "arrays": 1,
+    "halves": 1.5,
     "backends.base": 2,
     "backends._spread": 3,
     "backends._launch": 2,

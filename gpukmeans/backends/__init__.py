@@ -54,7 +54,7 @@ class Work:
     def of(cls, X: Any, n_clusters: int, *, n_passes: int) -> Work:
         """Work of `n_passes` assignments of the rows of X."""
         n_samples, n_features = X.shape
-        return cls(n_samples, n_features, n_clusters, X.dtype.itemsize, n_passes, on_device(X))
+        return cls(n_samples, n_features, n_clusters, X.dtype.itemsize, n_passes, on_device(getattr(X, "words", X)))
 
     @property
     def is_for_the_host(self) -> bool:

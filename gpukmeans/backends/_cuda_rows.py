@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OutOfMemoryError
+from ..halves import Halves
 from . import _launch
 from ._card import Device
 from .base import Rows
@@ -20,6 +21,8 @@ _log = logging.getLogger("gpukmeans")
 
 STAGE_BYTES = 64 << 20
 """Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
+EXPANDED_BYTES = 32 << 20
+"""Bytes in float32 of a block of 16-bit rows: what stays in the L2 cache of large cards until it has been worked on."""
 PASS_ROWS = 1 << 22
 """Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
 SAMPLE_ROWS = 4096
@@ -57,10 +60,14 @@ class CudaRows(Rows):
     def __init__(self, data: Any, start: int, sample_weight: Any, device: Device) -> None:
         super().__init__(data, start, sample_weight, labels=None)  # type: ignore[arg-type]
         self.device = device
-        self.in_place = device.holds(data)
+        self.halves = data if isinstance(data, Halves) else None
+        self.stored = data.words if isinstance(data, Halves) else data
+        self.in_place = device.holds(self.stored)
         self.may_reside = True
         self.resident: Any = None
-        self.block = min(self.n_samples, PASS_ROWS)
+        most = PASS_ROWS if self.halves is None else max(1, EXPANDED_BYTES // (4 * data.shape[1]))
+        self.block = min(self.n_samples, most)
+        self._expanded: Any = None
         self._weight: Any = None
         self._scratch: Scratch | None = None
         self._sample: Sample | None = None
@@ -68,7 +75,9 @@ class CudaRows(Rows):
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
         """Sizes of a pass over some of these rows."""
-        dtype, address = self.data.dtype.str[1:], self.device.address(self.data) if self.in_place else 0
+        dtype, address = self.data.dtype.str[1:], 0
+        if self.in_place and self.halves is None:
+            address = self.device.address(self.data)
         return _launch.Problem(n_samples, self.data.shape[1], n_clusters, dtype, in_quads=address % 16 == 0)
 
     def take(self, indices: Any) -> Any:
@@ -76,7 +85,8 @@ class CudaRows(Rows):
         if not self.in_place:
             return super().take(indices)
         with self.device:
-            return self.in_memory(lambda: self.device.take(self.data, np.asarray(indices, dtype=np.int64)))
+            taken = self.in_memory(lambda: self.device.take(self.stored, np.asarray(indices, dtype=np.int64)))
+        return taken if self.halves is None else self.halves.expand(taken)
 
     # ---- what is kept on the card
     @property
@@ -97,6 +107,8 @@ class CudaRows(Rows):
     def scratch(self) -> Scratch:
         """Memory for the fast pass over one block."""
         if self._scratch is None:
+            if self.halves is not None:
+                self._space()
             labels, uncertain = (self.device.empty(self.block, dtype) for dtype in (np.int32, UNCERTAIN))
             self._scratch = Scratch(labels, uncertain, self.device.zeros(1, np.uint64))
         return self._scratch
@@ -122,8 +134,9 @@ class CudaRows(Rows):
         A block is valid until the next one is asked for; the caller's work on it is waited for.
         """
         n_rows, weight = min(self.block, most or self.block), self.weight
-        X = self.data if self.in_place else self._reside()
+        X = self.stored if self.in_place else self._reside()
         blocks = self._staged(n_rows) if X is None else self._parts(X, n_rows)
+        blocks = blocks if self.halves is None else self._in_float32(blocks, self.halves)
         with closing(blocks):
             for part, x in blocks:
                 yield part, x, None if weight is None else weight[part]
@@ -133,9 +146,28 @@ class CudaRows(Rows):
             part = slice(low, min(low + n_rows, self.n_samples))
             yield part, X[part]
 
+    def _space(self) -> Any:
+        """Memory for one block in float32."""
+        if self._expanded is None:
+            self._expanded = self.device.empty((self.block, self.data.shape[1]), np.float32)
+        return self._expanded
+
+    def _in_float32(
+        self, blocks: Generator[tuple[slice, Any], None, None], rows: Halves
+    ) -> Generator[tuple[slice, Any], None, None]:
+        """The blocks in float32, each in the place of the one before, on the stream that works on them."""
+        space = self._space()
+        with closing(blocks):
+            for part, words in blocks:
+                x = space[: len(words)]
+                launch = _launch.value_pass(f"expand<{_launch.HALVES[rows.kind]}>", words.size, self.device.card)
+                factor = np.float64(np.ldexp(1.0, rows.exponent))
+                self.device.launch(launch, words, x, factor, np.int64(words.size))
+                yield part, x
+
     def _reside(self) -> Any:
         if self.resident is None and self.may_reside:
-            X = self.device.empty(self.data.shape, self.data.dtype)
+            X = self.device.empty(self.stored.shape, self.stored.dtype)
             for _ in self._staged(self.n_samples, into=X):
                 pass
             self.resident = X
@@ -143,7 +175,7 @@ class CudaRows(Rows):
 
     def _staged(self, most: int, into: Any = None) -> Generator[tuple[slice, Any], None, None]:
         """Copy the rows through page-locked memory, one block ahead of the work on the current stream."""
-        n_features, dtype = self.data.shape[1], self.data.dtype
+        n_features, dtype = self.stored.shape[1], self.stored.dtype
         n_rows = max(1, min(most, STAGE_BYTES // (n_features * dtype.itemsize), self.n_samples))
         device, shape = self.device, (n_rows, n_features)
         blocks = [into] * 2 if into is not None else [device.empty(shape, dtype) for _ in range(2)]
@@ -169,7 +201,7 @@ class CudaRows(Rows):
             copy.synchronize()  # the page-locked memory goes back to its pool when this returns
 
     def _read(self, low: int, high: int, out: Any) -> None:
-        part = self.data[low:high]
+        part = self.stored[low:high]
         out[: high - low] = part if isinstance(part, np.ndarray) else part.toarray(order="C")
 
     # ---- when the memory of the card runs out
@@ -185,7 +217,7 @@ class CudaRows(Rows):
 
     def shrink(self, needed: str) -> None:
         """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
-        self._scratch = self._sample = self.resident = self.batch = None
+        self._scratch = self._sample = self.resident = self.batch = self._expanded = None
         if self.may_reside and not self.in_place:
             self.may_reside = False
             self.block = max(1, min(self.block, self.n_samples // 4))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import as_cupy, is_cupy, on_device
+from ..halves import Halves
 from . import _cuda, _source, _tensor_config
 from ._card import Device
 from ._cards import CardsBackend
@@ -143,12 +144,13 @@ class CupyBackend(CudaBackend):
 
     def accept(self, X: Any) -> Any:
         """X itself; what lies on a card decides which one is used."""
-        if not on_device(X):
+        words = X.words if isinstance(X, Halves) else X
+        if not on_device(words):
             return X
-        X = as_cupy(X)
-        if X.device.id != self.device.id:
-            self.device = CupyDevice(X.device.id)
-        return X
+        words = as_cupy(words)
+        if words.device.id != self.device.id:
+            self.device = CupyDevice(words.device.id)
+        return X if isinstance(X, Halves) else words
 
 
 class CupyCardsBackend(CardsBackend):

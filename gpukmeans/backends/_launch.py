@@ -48,6 +48,8 @@ GRAPH_ITERATIONS = 8
 """An even number: two sets of centers take turns."""
 GRAPH_CLOCKS = 1 << 20
 """Clocks of 128 multiply-adds on each multiprocessor (some 0.7 ms): shorter iterations are launched as a graph."""
+HALVES = {"bf16": 0, "fp16": 1}
+"""Types of 16 bits by their number in ``kernels/expand.cu``."""
 SMALL_ROWS = 4
 """Rows a thread of `assign_small`."""
 

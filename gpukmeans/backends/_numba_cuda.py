@@ -12,6 +12,7 @@ from numba.cuda.cudadrv import driver as numba_driver
 from numpy.typing import NDArray
 
 from ..arrays import as_numba, is_numba, on_device
+from ..halves import Halves
 from . import _cuda, _launch, _numba_cuda_assign
 from ._card import Device
 from ._cuda_verbs import CudaBackend
@@ -167,5 +168,6 @@ class NumbaCudaBackend(CudaBackend):
         self.device = NumbaCudaDevice(_cuda.chosen_device())
 
     def accept(self, X: Any) -> Any:
-        """X itself, as an array of Numba if it lies on a card."""
+        """X itself, as an array of Numba if it lies on a card; 16-bit rows in float32."""
+        X = X.toarray() if isinstance(X, Halves) else X
         return as_numba(X) if on_device(X) else X

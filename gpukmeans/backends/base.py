@@ -25,6 +25,7 @@ from scipy import sparse
 from .. import exact
 from ..arrays import to_host
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments
+from ..halves import Halves
 
 SPARSE_BLOCK_VALUES = 1 << 20
 """Values of a block of sparse rows once it is expanded: 8 MB in float64."""
@@ -255,8 +256,8 @@ class Backend(ABC):
 
     # ---- data
     def accept(self, X: Any) -> Any:
-        """X where this backend can work on it: a copy on the host if it lies on a device."""
-        return to_host(X)
+        """X where this backend can work on it: a copy on the host if it lies on a device or has 16 bits."""
+        return X.toarray() if isinstance(X, Halves) else to_host(X)
 
     def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
         """Handles for all rows: one for an array; else blocks, each expanded or read while it is worked on."""

@@ -32,6 +32,7 @@ WORK = {
     "seed_update, seed_trials": Work("n*d*s + 2*n*s", "3*n*d", "dtype of X", "operations for each trial"),
     "summary, weighted_peaks, moments": Work("n*d*s", "3*n*d", "float64", "once a fit"),
     "scale_values": Work("2*n*d*s", "2*n*d", "float64", "where the data need it"),
+    "expand": Work("6*n*d", "n*d", "conversions", "16-bit rows, in each pass; 4 n d stay in L2 on large cards"),
     "farthest_*": Work("8*n", "n", "comparisons", "for each empty cluster"),
 }
 ITERATION = ("assign_tiled, assign_small", "recheck", "move_rows", "recenter")

@@ -38,6 +38,7 @@ def launches(card: Card) -> Iterator[Launch]:
         yield from _launch.farthest(n, card)
         yield _launch.value_pass("inertia_sum", n, card)
         yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
+        yield from (_launch.value_pass(f"expand<{number}>", n, card) for number in _launch.HALVES.values())
     yield _launch.seed_scan()
 
 

@@ -7,7 +7,7 @@ backend's own verbs over the stand-in for CuPy; a kernel is launched alone where
 from .centers import check_bound, check_duplicates, check_halted, check_load, check_recenter, check_state
 from .labels import check_assign, check_recheck, check_resolve
 from .machine import SHRUNK, machine, problem
-from .passes import check_farthest, check_scale, check_summary, check_transform
+from .passes import check_expand, check_farthest, check_scale, check_summary, check_transform
 from .seeds import check_seed_distances, check_seed_search
 from .sums import check_accumulate, check_inertia
 from .tensor import check_pack, check_tensor, check_tensor_types, check_tensor_wide
@@ -27,6 +27,7 @@ CHECKS = {
     "farthest": check_farthest,
     "transform": check_transform,
     "scale": check_scale,
+    "expand": check_expand,
     "summary": check_summary,
     "seed distances": check_seed_distances,
     "seed search": check_seed_search,

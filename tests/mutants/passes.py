@@ -126,6 +126,18 @@ TABLE = {
         ("add_global(&first[j], a);", "first[j] += a;"),
         ("add_global(&second[j], b);", "add_global(&second[j], a);"),
     ],
+    ("expand.cu", "expand", "expand"): [
+        ("i < size; i += step", "i <= size; i += step"),
+        ("i < size; i += step", "i < size - 1; i += step"),
+        ("i += step) {", "i += EXPAND_THREADS) {"),
+        ("i += step) {", "i += size) {"),
+        ("blockIdx.x * EXPAND_THREADS + threadIdx.x;", "threadIdx.x;"),
+        ("KIND == 0 ?", "KIND == 1 ?"),
+        ("(unsigned)x[i] << 16", "(unsigned)x[i] << 15"),
+        ("factor == 1.0 ? v :", "factor != 1.0 ? v :"),
+        ("to_f32(__dmul_rn(to_f64(v), factor));", "v * (float)factor;"),
+        ("y[i] = factor", "y[0] = factor"),
+    ],
     ("scale.cu", "scale", "scale_values"): [
         ("i < size; i +=", "i <= size; i +="),
         ("i < size; i +=", "i < size - 1; i +="),

@@ -79,6 +79,7 @@ SIMT_MINMAX(int) SIMT_MINMAX(unsigned) SIMT_MINMAX(long long) SIMT_MINMAX(unsign
 #define INFINITY_F __builtin_inff()
 SIMT_FN double to_f64(float v) { return double(v); }
 SIMT_FN float to_f32(double v) { return float(v); }
+SIMT_FN float half_to_f32(unsigned short v) { return float(simt_bits<_Float16>(v)); }
 SIMT_FN float sub_rn(float a, float b) { return a - b; }
 SIMT_FN float mul_rn(float a, float b) { return a * b; }
 SIMT_FN float add_rn(float a, float b) { return a + b; }

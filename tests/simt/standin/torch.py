@@ -29,7 +29,7 @@ class dtype:  # noqa: N801
 
 
 _NAMES = ("float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
-_dtypes = {np.dtype(name): dtype(name) for name in _NAMES}
+_dtypes = {np.dtype(name): dtype(name) for name in _NAMES} | {np.dtype("uint16"): dtype("bfloat16")}  # by its bits
 
 
 class device:  # noqa: N801
@@ -64,6 +64,24 @@ class Tensor:
 
     def detach(self) -> Tensor:
         return Tensor(self._values)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice) -> Tensor:
+        return Tensor(self._values[key], self.requires_grad)
+
+    def view(self, dtype: dtype) -> Tensor:
+        """The same bits in another dtype."""
+        return Tensor(self._values.view(dtype.name), self.requires_grad)
+
+    def float(self) -> Tensor:
+        """A copy in float32."""
+        if self._values.dtype != np.uint16:
+            return Tensor(self._values.astype(np.float32))
+        bits = self._values.get() if self.is_cuda else self._values
+        values = (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return Tensor(creation.array(values) if self.is_cuda else values)
 
     def contiguous(self) -> Tensor:
         values = self._values
