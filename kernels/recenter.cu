@@ -72,14 +72,14 @@ __device__ __forceinline__ void publish(const T* c, const T* __restrict__ shift,
   for (int j = threadIdx.x; j < d; j += CENTER_THREADS) {
     const float v = (float)(c[j] - shift[j]);
     cs[(size_t)blockIdx.x * ldc + j] = v;
-    if (packed) pack(packed, how, blockIdx.x, j, v);
     part += (double)v * v;
     u64 bits = bits_of(to_f64(c[j])) + (u64)j * 0x9e3779b97f4a7c15ull;      // a sum of mixed words: any order
     bits = (bits ^ bits >> 31) * 0xbf58476d1ce4e5b9ull;
     mixed += bits ^ bits >> 29;
   }
   const double norm_sq = block_sum(part, scratch);
-  const u64 word = block_sum(mixed, reinterpret_cast<u64*>(scratch));
+  const u64 word = block_sum(mixed, reinterpret_cast<u64*>(scratch));      // its barriers: the center is whole before it is packed
+  if (packed) pack(packed, how, blockIdx.x, cs + (size_t)blockIdx.x * ldc, d);
   if (threadIdx.x == 0) {
     half[blockIdx.x] = (float)(0.5 * norm_sq);
     hash[blockIdx.x] = word;
