@@ -125,9 +125,9 @@ class KMeans(CentersEstimator):
     An iteration costs O(n_samples n_clusters n_features). Distances are taken of differences in float64 wherever
     they decide, so a large common offset of the data loses nothing.
 
-    On the CPU an iteration after the first ones compares only what bounds leave open, where a trial on some of the rows
-    shows that this pays; the bits are the same. The first fit on a machine compiles its kernels, which takes some
-    seconds and is kept on disk; ``gpukmeans doctor --warm`` does it ahead.
+    On the CPU and on cards (backend cupy) an iteration after the first ones compares only what bounds leave open, where
+    a trial on some of the rows shows that this pays; the bits are the same. The first fit on a machine compiles its
+    kernels, which takes some seconds and is kept on disk; ``gpukmeans doctor --warm`` does it ahead.
 
     Memory: X itself is not copied if it is a C-contiguous array of float32 or float64. Beside it a fit holds 4 bytes
     a row for the label, 16 more while bounds are used, or while centers are seeded 11 (15 for float64; up to 9 more
@@ -150,7 +150,9 @@ class KMeans(CentersEstimator):
     C-contiguous rows of float16, and torch tensors of bfloat16, take 2 bytes a value there (backend 'cupy'), and 32 MB
     for a block of them in float32, made anew in each pass. On the CPU they are copied in float32, as they are in `fit`
     of other estimators.
-    The loop sends 48 bytes an iteration back to the host, which reads them one iteration late.
+    Where bounds pay: 8 bytes a row more while they are kept; they are the first to go when memory runs out. Rows that
+    are streamed, or on several cards, have none.
+    The loop sends 56 bytes an iteration back to the host, which reads them one iteration late.
 
     On several cards ('cupy:all') each holds its share of the rows, as said above, and all centers; a card gets at least
     16,384 rows. An iteration copies the sums of a card, 8 bytes for each cluster and feature (16 for float64), to the

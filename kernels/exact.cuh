@@ -52,8 +52,9 @@ __device__ __forceinline__ bool above(float score, float best, float gap) { retu
 // A row whose label the fast pass could not prove: its best score and 2 E.
 struct Uncertain { long long row; float best, gap; };
 
-// What one iteration counts: rows whose label changed, rows rechecked, clusters without weight, centers that moved.
-struct Tally { u64 moved, rechecked, empty, changed; };
+// What one iteration counts: rows whose label changed, rows rechecked, clusters without weight, centers that moved, rows that bounds
+// left open.
+struct Tally { u64 moved, rechecked, empty, changed, open; };
 
 // ---- best and second best of a row. Equal scores need no rule: they leave second == best, and the recheck decides.
 __device__ __forceinline__ void take(float& best, float& second, int& arg, float score, int c) {

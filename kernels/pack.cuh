@@ -16,12 +16,15 @@ struct Packing {
 // of a score are given to an index, and those of an infinity would make it NaN.
 constexpr float HIDDEN = 1e38f;
 
-// Feature j of a center. Nothing is packed on cards that have no such cores.
-__device__ __forceinline__ void pack(char* packed, const Packing* how, size_t center, int j, float v) {
+// One center, c (d) float32, by the threads of a block. Nothing is packed on cards that have no such cores.
+__device__ __forceinline__ void pack(char* packed, const Packing* how, size_t center, const float* c, int d) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-  char* row = packed + center * how->row_bytes;
-  if (how->kind == TF32) reinterpret_cast<unsigned*>(row)[j] = word_of<TF32>(v, 0.f);
-  else reinterpret_cast<unsigned short*>(row)[j] = (unsigned short)(how->kind == BF16 ? word_of<BF16>(v, 0.f) : word_of<FP16>(v, 0.f));
+  unsigned* row = reinterpret_cast<unsigned*>(packed + center * how->row_bytes);
+  const int in_word = how->kind == TF32 ? 1 : 2;
+  for (int i = threadIdx.x; i * in_word < d; i += blockDim.x) {
+    const float low = c[i * in_word], high = in_word == 2 && 2 * i + 1 < d ? c[2 * i + 1] : 0.f;
+    row[i] = how->kind == TF32 ? word_of<TF32>(low, high) : how->kind == BF16 ? word_of<BF16>(low, high) : word_of<FP16>(low, high);
+  }
 #endif
 }
 

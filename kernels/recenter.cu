@@ -7,7 +7,8 @@
 //                        inverse_wscale = 2^-e_w; inverse_bits = 2^-bits; before (k, d) T; threshold, relocated
 //                    out after (k, d) T; next_shift (ldc) T: the mean of the centers before, for the centers after these: near the
 //                        data, so that scores stay small. It decides no bits, only how many rows are rechecked;
-//                        moved_sq (k) float64: |after - before|^2 in feature order (then overwritten); and what publish_centers gives
+//                        moved_sq (k) float64: |after - before|^2 in feature order (then overwritten); drift (k) float32: its root,
+//                        rounded up; and what publish_centers gives
 //                        record (1), and state (1): 0 go on, 1 no label changed, 2 shift_sq <= threshold, 3 a cluster is empty
 //                        (not if `relocated`): its outputs mean nothing and the host fills it
 //                    inout tally: `empty` grows by the clusters without weight, `changed` by the centers that are not those
@@ -16,11 +17,13 @@
 //   the last block   half = +inf for all but the lowest of equal centers, which alone can win; bound (3) of assign.cu from the
 //   of both          largest |c'| and exact.score_bound's constants. certify = 0: a bound that certifies everything
 //                    (precision="float32"); packed, how: where not null, all of pack.cuh
-//   between launches cmax (2) has 0, then the bits of the largest |c'|; ticket (1) is 0, heads (k) is -1;
+//   between launches cmax (2) has 0, then the bits of the largest |c'|; motion (3) 0, the bits of the largest drift, and whether a
+//   center is hidden because a lower one is equal; ticket (1) is 0, heads (k) is -1;
 //   links (k), hash (k) are scratch
 //   state is not 0 if the loop has stopped: then nothing is done, the host sees it late
 //   traffic (8 or 16) k d bytes of sums, 4 k d T, 4 k ldc; up to 4 k d packed
 //   instances  recenter, publish_centers<T>, T = float, double
+#include "bounds.cuh"
 #include "pack.cuh"
 #include "warp.cuh"
 
@@ -29,7 +32,7 @@
 #endif
 constexpr int CENTER_THREADS = RECENTER_THREADS, MEAN_WIDTH = 8;      // features that a block takes the mean of at a time: 32 bytes of float32
 
-struct Record { double shift_sq; u64 moved, rechecked, empty, changed; long long state; };
+struct Record { double shift_sq; u64 moved, rechecked, empty, changed; long long state; u64 open; };
 
 // Sum over the block, in any order: only for values that decide no bits. scratch: CENTER_THREADS values in shared memory.
 template <class V> __device__ __forceinline__ V block_sum(V v, V* scratch) {
@@ -69,14 +72,14 @@ __device__ __forceinline__ void publish(const T* c, const T* __restrict__ shift,
   for (int j = threadIdx.x; j < d; j += CENTER_THREADS) {
     const float v = (float)(c[j] - shift[j]);
     cs[(size_t)blockIdx.x * ldc + j] = v;
-    if (packed) pack(packed, how, blockIdx.x, j, v);
     part += (double)v * v;
     u64 bits = bits_of(to_f64(c[j])) + (u64)j * 0x9e3779b97f4a7c15ull;      // a sum of mixed words: any order
     bits = (bits ^ bits >> 31) * 0xbf58476d1ce4e5b9ull;
     mixed += bits ^ bits >> 29;
   }
   const double norm_sq = block_sum(part, scratch);
-  const u64 word = block_sum(mixed, reinterpret_cast<u64*>(scratch));
+  const u64 word = block_sum(mixed, reinterpret_cast<u64*>(scratch));      // its barriers: the center is whole before it is packed
+  if (packed) pack(packed, how, blockIdx.x, cs + (size_t)blockIdx.x * ldc, d);
   if (threadIdx.x == 0) {
     half[blockIdx.x] = (float)(0.5 * norm_sq);
     hash[blockIdx.x] = word;
@@ -101,11 +104,12 @@ __device__ __forceinline__ bool arrives_last(unsigned* ticket) {
   return last;
 }
 
-// By the last block. Centers of equal hash % k are linked in a chain, in no order.
+// By the last block: whether a center is hidden. Centers of equal hash % k are linked in a chain, in no order.
 // chain, canonical_share, tiny: what exact.score_bound multiplies with the largest norm; see there, also for 2^55.
 template <class T>
-__device__ __forceinline__ void finish_centers(const T* c, const u64* hash, float* half, int* heads, const int* links, unsigned* cmax,
+__device__ __forceinline__ bool finish_centers(const T* c, const u64* hash, float* half, int* heads, const int* links, unsigned* cmax,
                                                double chain, double canonical_share, double tiny, int certify, float* bound, int d, int k) {
+  bool is_hidden = false;
   for (int mine = threadIdx.x; mine < k; mine += CENTER_THREADS) {
     bool seen = false;
     for (int i = heads[hash[mine] % k]; i >= 0 && !seen; i = links[i]) {
@@ -113,11 +117,11 @@ __device__ __forceinline__ void finish_centers(const T* c, const u64* hash, floa
       // compared in float64, where no subnormal is taken for zero
       for (int j = 0; seen && j < d; j++) seen = to_f64(c[(size_t)i * d + j]) == to_f64(c[(size_t)mine * d + j]);
     }
-    if (seen) half[mine] = INFINITY_F;
+    if (seen) { half[mine] = INFINITY_F; is_hidden = true; }
   }
-  __syncthreads();                                  // the chains are walked before they are cut
+  is_hidden = __syncthreads_or(is_hidden);          // the chains are walked before they are cut
   for (int i = threadIdx.x; i < k; i += CENTER_THREADS) heads[i] = -1;
-  if (threadIdx.x) return;
+  if (threadIdx.x) return is_hidden;
   const double norm = to_f64(__uint_as_float(*cmax));
   const bool usable = norm <= 36028797018963968.0;
   bound[0] = !certify ? -INFINITY_F : usable ? __double2float_ru(chain * (norm * norm / 2.0) + canonical_share * norm * norm + tiny * (1.0 + norm)) : INFINITY_F;
@@ -125,6 +129,7 @@ __device__ __forceinline__ void finish_centers(const T* c, const u64* hash, floa
   bound[2] = certify && usable ? __double2float_ru(canonical_share) : 0.f;
   cmax[1] = *cmax;
   *cmax = 0;
+  return is_hidden;
 }
 
 template <class T> __global__ void __launch_bounds__(CENTER_THREADS)
@@ -154,11 +159,12 @@ __device__ __forceinline__ void finish_iteration(double* moved_sq, Tally* tally,
   if (threadIdx.x == 0) {
     const Tally t = *tally;
     const int next = t.empty && !relocated ? 3 : t.moved == 0 ? 1 : moved_sq[0] <= threshold ? 2 : 0;
-    const Record r = {moved_sq[0], t.moved, t.rechecked, t.empty, t.changed, next};
+    const Record r = {moved_sq[0], t.moved, t.rechecked, t.empty, t.changed, next, t.open};
     *record = r;
     const bool again = next == 3;                   // the same iteration goes on after the relocation
     tally->moved = again ? t.moved : 0;
     tally->rechecked = again ? t.rechecked : 0;
+    tally->open = again ? t.open : 0;
     tally->empty = tally->changed = 0;
     *state = next;
   }
@@ -168,12 +174,13 @@ __device__ __forceinline__ double cluster_weight(const long long* weights, const
   return __dmul_rn(mantissa(weights[c], weights_low ? weights_low[c] : 0, inverse_bits), inverse_wscale);
 }
 
-template <class T> __global__ void __launch_bounds__(CENTER_THREADS)
+// 8 blocks: left alone the compiler spills on some architectures to hold more.
+template <class T> __global__ void __launch_bounds__(CENTER_THREADS, 8)
 recenter(const long long* __restrict__ sums, const long long* __restrict__ sums_low, const long long* __restrict__ weights,
          const long long* __restrict__ weights_low, const double* __restrict__ inverse_scale, double inverse_bits, double inverse_wscale,
          const T* __restrict__ before, T* after, T* __restrict__ next_shift, const T* __restrict__ shift, float* __restrict__ cs, float* half,
          u64* hash, int* heads, int* links, unsigned* cmax, double chain, double canonical_share, double tiny, int certify, float* bound,
-         unsigned* ticket, char* packed, const Packing* __restrict__ how, double* moved_sq, Tally* tally, double threshold,
+         unsigned* ticket, char* packed, const Packing* __restrict__ how, float* drift, unsigned* motion, double* moved_sq, Tally* tally, double threshold,
          int relocated, Record* record, int* state, int d, int ldc, int k) {
   if (*state) return;
   __shared__ double scratch[CENTER_THREADS];
@@ -205,11 +212,18 @@ recenter(const long long* __restrict__ sums, const long long* __restrict__ sums_
     if (threadIdx.x == 0) for (int i = 0; i < min(CENTER_THREADS, d - j0); i++) sq = __dadd_rn(sq, scratch[i]);
     __syncthreads();                                // they are added before the next ones are written
   }
-  if (threadIdx.x == 0) moved_sq[blockIdx.x] = sq;
-  if (__syncthreads_or(changed) && threadIdx.x == 0) add_global(&tally->changed, 1);      // not sq: squares may vanish
+  changed = __syncthreads_or(changed);              // not sq: squares may vanish
+  if (threadIdx.x == 0) {
+    const float by = changed ? drift_of(sq) : 0.f;
+    moved_sq[blockIdx.x] = sq;
+    drift[blockIdx.x] = by;
+    atomicMax(motion, __float_as_uint(by));         // the atomic: one value for all blocks
+    if (changed) add_global(&tally->changed, 1);
+  }
   publish(after + at, shift, cs, half, hash, heads, links, cmax, packed, how, scratch, d, ldc, k);      // each thread reads what it wrote
   if (!arrives_last(ticket)) return;
-  finish_centers(after, hash, half, heads, links, cmax, chain, canonical_share, tiny, certify, bound, d, k);
+  const bool is_hidden = finish_centers(after, hash, half, heads, links, cmax, chain, canonical_share, tiny, certify, bound, d, k);
+  if (threadIdx.x == 0) { motion[1] = *motion; motion[2] = is_hidden; *motion = 0; }
   if (packed) finish_packing(packed, how, half, cmax + 1, k);
   finish_iteration(moved_sq, tally, threshold, relocated, record, state, k);
 }

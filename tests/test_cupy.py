@@ -331,7 +331,7 @@ def test_an_iteration_sends_one_small_record_and_waits_for_one_event(control, we
     assert long[0] - short[0] == 10 * 4
     assert {name: long[1][name] - short[1][name] for name in long[1]} == {"event": 10, "get": 0}
     assert long[2] == short[2]  # nothing goes to the card
-    assert sorted(long[3]) == sorted(short[3] + [48] * 10)  # a record of 48 bytes comes back
+    assert sorted(long[3]) == sorted(short[3] + [56] * 10)  # a record of 56 bytes comes back
     assert long[4] == short[4]  # no memory is allocated
 
 

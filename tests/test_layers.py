@@ -37,6 +37,7 @@ LAYER = {
     "backends._cuda_seeding": 5,
     "backends._cuda_graph": 6,
     "backends._cuda_stages": 6,
+    "backends._cuda_pruning": 4,
     "backends._cuda_labels": 7,
     "backends._cuda_verbs": 8,
     "backends._cards": 9,

@@ -25,12 +25,15 @@ class Device(ABC):
         What the library raises, among others, when the card's memory runs out.
     tensor_types : collection of str
         Types that there are kernels for tensor cores in, on cards that have such cores.
+    prunes : bool
+        Whether there is a kernel that skips rows by bounds.
     """
 
     id: int
     card: Card
     failures: ClassVar[tuple[type[BaseException], ...]]
     tensor_types: ClassVar[Collection[str]] = ()
+    prunes: ClassVar[bool] = False
 
     @abstractmethod
     def __enter__(self) -> Self:

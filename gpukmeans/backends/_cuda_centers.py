@@ -23,11 +23,12 @@ RECORD = np.dtype(
         ("n_empty", "u8"),
         ("n_changed", "u8"),
         ("state", "i8"),
+        ("n_open", "u8"),
     ],
     align=True,
 )
 """`Record` of recenter.cu."""
-TALLY_WORDS = 4
+TALLY_WORDS = 5
 """64-bit words of a `Tally` of exact.cuh."""
 
 
@@ -43,11 +44,13 @@ class Run:
         self.heads = device.empty(n_clusters, np.int32)
         device.clear(self.heads, 0xFF)
         self.moved_sq = device.empty(n_clusters, np.float64)
+        self.drift, self.motion = device.zeros(n_clusters, np.float32), device.zeros(3, np.uint32)
         self.records = [device.zeros(1, RECORD) for _ in range(2)]
         self.on_host = [device.page_locked(1, RECORD) for _ in range(2)]
         self.copied = [device.new_event() for _ in range(2)]
         self.n_recorded = 0
         self.stage: Any = None  # the pass on tensor cores that comes first, or None
+        self.pruning: Any = None  # who watches whether bounds pay, or None
         self.n_started = self.reconsider_at = 0  # iterations; when the stage is chosen again
 
     def go_on(self) -> None:
@@ -64,7 +67,7 @@ class Run:
         self.n_recorded += 1
         self.device.fetch(self.records[slot], self.on_host[slot])
         self.copied[slot].record(self.device.current_stream())
-        return Pending(self.on_host[slot], self.copied[slot])
+        return Pending(self.on_host[slot], self.copied[slot], self)
 
 
 @dataclass
@@ -73,11 +76,14 @@ class Pending:
 
     host: Any
     copied: Any
+    run: Run
 
     def read(self) -> Outcome:
         """Wait for the card and read."""
         self.copied.synchronize()
         record = self.host[0]
+        if self.run.pruning is not None:
+            self.run.pruning.hear(int(record["n_open"]))
         return Outcome(
             State(int(record["state"])),
             float(record["shift_sq"]),

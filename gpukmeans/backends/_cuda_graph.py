@@ -42,4 +42,5 @@ class Batch:
         self.graph.launch()
         self.device.fetch(self.records, self.on_host[slot])
         self.copied[slot].record(self.device.current_stream())
-        return [Pending(self.on_host[slot][i : i + 1], self.copied[slot]) for i in range(GRAPH_ITERATIONS)]
+        records, run = self.on_host[slot], self.start.run
+        return [Pending(records[i : i + 1], self.copied[slot], run) for i in range(GRAPH_ITERATIONS)]

@@ -54,7 +54,7 @@ class CudaRows(Rows):
     """Rows of a data set on a card.
 
     What is kept for each of them is allocated when a verb first needs it: label (4 bytes), distance (8), distance to
-    the nearest seed (4 or 8), weight (8).
+    the nearest seed (4 or 8), weight (8), bounds (8).
     """
 
     def __init__(self, data: Any, start: int, sample_weight: Any, device: Device) -> None:
@@ -71,6 +71,7 @@ class CudaRows(Rows):
         self._weight: Any = None
         self._scratch: Scratch | None = None
         self._sample: Sample | None = None
+        self.bounds: Any = None  # of a run that prunes: two float32 a row, see kernels/bounds.cuh
         self.batch: Any = None  # the graph of a run, which knows where all this lies
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
@@ -216,7 +217,13 @@ class CudaRows(Rows):
                 self.shrink(str(error))
 
     def shrink(self, needed: str) -> None:
-        """Get by with less memory: stream the rows, then in smaller blocks; raises OutOfMemoryError at the end."""
+        """Get by with less memory: without bounds, then with rows that are streamed, then in smaller blocks.
+
+        Raises OutOfMemoryError at the end.
+        """
+        if self.bounds is not None:
+            self.bounds = self.batch = None
+            return
         self._scratch = self._sample = self.resident = self.batch = self._expanded = None
         if self.may_reside and not self.in_place:
             self.may_reside = False

@@ -34,7 +34,7 @@ class CudaBackend(LabelVerbs):
 
     @on_card
     def forget(self, rows: CudaRows) -> None:
-        rows.running = rows.batch = None
+        rows.running = rows.batch = rows.bounds = None
         rows.labels = labels = self.device.empty(rows.n_samples, np.int32)  # those of the run before are its result
         self.device.clear(labels, 0xFF)
 
@@ -114,8 +114,12 @@ class CudaBackend(LabelVerbs):
             rows.running = Sums(rows, centers.k, encoding)
         sums, run = rows.running, centers.run
         scratch = rows.scratch()
+        bounds = None if run.pruning is None else rows.bounds
         for part, x, w in rows.passes():
-            self._label(rows, centers, x, scratch.labels, run.state)
+            if bounds is None:
+                self._label(rows, centers, x, scratch.labels, run.state)
+            else:
+                self._prune(centers, x, rows.labels[part], bounds[part], scratch.labels, run.tally, run.state)
             launch = _launch.accumulate(
                 rows.problem(len(x), centers.k), self.device.card, first=sums.is_empty,
                 two_limbs=encoding.two_limbs, has_weights=w is not None,
@@ -149,7 +153,7 @@ class CudaBackend(LabelVerbs):
         after, run = centers.other, centers.run
         assert after is not None
         args = (*partial.arrays, *partial.inverses, centers.values, after.values, centers.shift)
-        args = (*args, *after.published(self.is_exact, run.stage), run.moved_sq, run.counted)
+        args = (*args, *after.published(self.is_exact, run.stage), run.drift, run.motion, run.moved_sq, run.counted)
         args = (*args, np.float64(threshold), np.int32(relocated), record, run.state, *after.sizes)
         self.device.launch(_launch.centers("recenter", partial.rows.problem(1, centers.k)), *args)
         return after

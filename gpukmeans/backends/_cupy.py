@@ -23,6 +23,7 @@ class CupyDevice(Device):
 
     failures = (cupy.cuda.memory.OutOfMemoryError,)
     tensor_types = _tensor_config.KINDS
+    prunes = True
 
     def __init__(self, device_id: int | None) -> None:
         self._device = cupy.cuda.Device(device_id)

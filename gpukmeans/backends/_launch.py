@@ -154,6 +154,12 @@ def recheck(problem: Problem, card: Card) -> Launch:
     return Launch(f"recheck<{problem.type}>", filled(card, 128, problem.n_samples, 4), 128, resident=8)
 
 
+def prune(problem: Problem, card: Card) -> Launch:
+    """All rows, most of them proved unchanged: few blocks, as each may score a tile that is not full."""
+    grid = max(1, min(2 * card.n_multiprocessors, -(-problem.n_samples // 256)))
+    return Launch(f"prune<{problem.type}>", grid, 256, resident=2)
+
+
 # ------------------------------------------------------------------------------------------------ sums
 def lanes(n_features: int) -> int:
     """Threads that share one row: a power of two."""

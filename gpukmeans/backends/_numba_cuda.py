@@ -145,7 +145,7 @@ def _recenter(*args: Any) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
     """`recenter` of recenter.cu, kernel by kernel; the mean that it leaves for the next one is taken there."""
     sums, (before, after, _) = args[:7], args[7:10]
     shift, cs, half, hashes, _, _, cmax, chain, share, tiny, certify, bound, _, _, _ = args[10:25]
-    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[25:]
+    moved_sq, tally, threshold, relocated, record, state, d, ldc, k = args[27:]
     scores = (shift, cs, half, hashes, cmax)
     yield "mean_center", int(d), (before, shift, state, d, k)
     yield "recenter", int(k), (*sums, before, after, *scores, moved_sq, tally, state, d, ldc, k)
@@ -159,7 +159,7 @@ _STEPS = {"publish_centers": _publish, "recenter": _recenter}
 
 
 class NumbaCudaBackend(CudaBackend):
-    """Kernels in Python on an NVIDIA card: simple where those of `cupy` are fast."""
+    """Kernels in Python on an NVIDIA card: simple where those of `cupy` are fast. No tensor cores, no bounds."""
 
     name = "numba-cuda"
 

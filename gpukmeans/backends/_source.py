@@ -33,6 +33,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     "assign_sm80_wide": _tensor_config.wide_instances(),
     "resolve": _of_types("resolve"),
     "recheck": _of_types("recheck"),
+    "prune": _of_types("prune"),
     "accumulate": _of_types("add_all_rows", "move_rows"),
     "recenter": _of_types("publish_centers", "recenter"),
     "inertia": (*_of_types("own_distance"), "inertia_sum"),

@@ -23,6 +23,7 @@ WORK = {
     "assign_sm80": Work("n*d*s + 4*n", "2*n*k*d", "16 bit or TF32", "centers from L2, once a block"),
     "assign_sm80_wide": Work("n*d*s + 4*n", "2*n*k*d", "16 bit or TF32", "rows and centers from L2, once a tile"),
     "resolve": Work("16*r + r*d*s + 4*r", "2*r*k*d", "float32", "`r`: not certified by tensor cores"),
+    "prune": Work("24*n + r*d*s", "2*r*k*d", "float32", "`r`: not proved unchanged"),
     "recheck": Work("16*r + r*d*s + 4*r", "2*r*k*d", "float32", "3 d float64 for each candidate"),
     "move_rows": Work("8*n + m*(d*s + 4)", "2*m*d", "float64", "2 m (d + 1) 64-bit adds in L2"),
     "add_all_rows": Work("8*n + n*d*s", "2*n*d", "float64", "n (d + 1) adds in shared memory"),

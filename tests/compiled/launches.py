@@ -46,6 +46,7 @@ def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
     yield _launch.assign(problem, card)
     yield _launch.resolve(problem, card)
     yield _launch.recheck(problem, card)
+    yield _launch.prune(problem, card)
     for first, two_limbs, has_weights in itertools.product((True, False), repeat=3):
         yield _launch.accumulate(problem, card, first=first, two_limbs=two_limbs, has_weights=has_weights)
     yield from (_launch.centers(verb, problem) for verb in ("recenter", "publish_centers"))

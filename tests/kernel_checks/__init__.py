@@ -8,6 +8,7 @@ from .centers import check_bound, check_duplicates, check_halted, check_load, ch
 from .labels import check_assign, check_recheck, check_resolve
 from .machine import SHRUNK, machine, problem
 from .passes import check_expand, check_farthest, check_scale, check_summary, check_transform
+from .pruning import check_line, check_prune
 from .seeds import check_seed_distances, check_seed_search
 from .sums import check_accumulate, check_inertia
 from .tensor import check_pack, check_tensor, check_tensor_types, check_tensor_wide
@@ -16,6 +17,8 @@ CHECKS = {
     "assign": check_assign,
     "resolve": check_resolve,
     "recheck": check_recheck,
+    "prune": check_prune,
+    "line": check_line,
     "accumulate": check_accumulate,
     "load": check_load,
     "recenter": check_recenter,

@@ -1,5 +1,6 @@
 """Checks of recenter.cu: centers from sums, what the next fast pass needs of them, the state of the loop."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             expected = exact.new_centers(encoding, integers[0], integers[1], weight, X.dtype)
             run, n_empty = now.run, int((weight == 0).sum())
             run.stage = stage_of(now, {3: "tf32", 130: "bf16", 33: "fp16", 1: "tf32"}[d])
-            run.tally.set(np.array([3, 4, 0, 0], np.uint64))
+            run.tally.set(np.array([3, 4, 0, 0, 5], np.uint64))
             now.shift[:d].set(np.full(d, 7, dtype))
             shift_sq = exact.shift_sq(expected, C.astype(np.float64))
             after, pending = backend.recenter(sums, now, encoding, shift_sq, relocated=True)
@@ -99,6 +100,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             assert_mean(after.shift.get()[:d], C)
             assert_loaded(after, expected.astype(dtype))
             assert_packed(run.stage, after)
+            assert_drift(run, expected, C)
             assert (run.heads.get() == -1).all(), "chains are cut"
             # the next ones are shifted by the mean of these
             run.go_on()
@@ -107,7 +109,7 @@ def check_recenter(dtypes: Any = ("f4", "f8")) -> None:
             assert_mean(after.shift.get()[:d], expected)
             assert_loaded(again, expected.astype(dtype))
             assert_packed(run.stage, again)
-            assert run.tally.get().tolist() == [0] * 4
+            assert run.tally.get().tolist() == [0] * 5
     check_small_moves()
     check_low_limbs()
 
@@ -116,6 +118,17 @@ def stage_of(centers: Any, kind: str) -> Any:
     """A pass in this type, whose centers `recenter` is to pack."""
     config = _tensor_config.config(_launch.Problem(9, centers.d, centers.k, "f4"), LARGE, kind)
     return _cuda_stages.Stage(config, centers, certify=True)
+
+
+def assert_drift(run: Any, after: Any, before: Any) -> None:
+    """How far each center has moved, not less and hardly more; the largest of it; whether a center is hidden."""
+    drift, motion = run.drift.get(), run.motion.get()
+    for found, a, b in zip(drift.tolist(), np.asarray(after).tolist(), np.asarray(before).tolist(), strict=True):
+        sq = sum(((Fraction(x) - Fraction(y)) ** 2 for x, y in zip(a, b, strict=True)), Fraction(0))
+        assert Fraction(found) ** 2 >= sq, "drift"
+        assert found <= np.sqrt(float(sq)) * (1 + 2e-6) + 3e-45 * (a != b), "drift"
+    hidden = len(np.unique(after, axis=0)) < len(after)
+    assert motion.tolist() == [0, int(drift.max().view(np.uint32)), hidden]
 
 
 def check_small_moves() -> None:
@@ -130,7 +143,7 @@ def check_small_moves() -> None:
         for at in changes:
             before[at] *= 0.5
         now = backend.load(before, [rows])
-        now.run.tally.set(np.array([1, 0, 0, 0], np.uint64))
+        now.run.tally.set(np.array([1, 0, 0, 0, 0], np.uint64))
         sums = sums_on_card(rows, sums_of(X, None, np.arange(2), 2, encoding), 2, encoding)
         after, pending = backend.recenter(sums, now, encoding, -1.0)
         pending.read()
@@ -138,6 +151,7 @@ def check_small_moves() -> None:
         record = now.run.records[0].get().view(_record())[0]
         assert record["n_changed"] == len(changes)
         assert record["shift_sq"] == exact.shift_sq(settled, before)
+        assert_drift(now.run, settled, before)
 
 
 def check_low_limbs() -> None:
@@ -182,7 +196,7 @@ def finish(values, tally, threshold, relocated=False, state=0):
     X, labels, backend = np.array(values)[:, None], np.arange(k), get_backend("cupy")
     encoding, rows = encoding_of(X, None), backend.rows(on_card(X))
     now = backend.load(np.zeros((k, 1)), [rows])
-    now.run.tally.set(np.array(tally, np.uint64))
+    now.run.tally.set(np.array([*tally, 9], np.uint64))
     now.run.state.set(np.array([state], np.int32))
     now.run.records[0].data.memset_async(0xEE, now.run.records[0].nbytes)
     sums = sums_on_card(rows, sums_of(X, None, labels, k, encoding), k, encoding)
@@ -216,13 +230,13 @@ def assert_state(k: int) -> None:
         ([3, 2, 1, 3], below, True, 0),
         ([0, 2, 1, 3], below, True, 1),
     ):
-        left = [*tally[:2], 0, 0] if state == 3 else [0] * 4
-        expected = (total, *tally[:3], tally[3] + moved, state)
+        left = [*tally[:2], 0, 0, 9] if state == 3 else [0] * 5
+        expected = (total, *tally[:3], tally[3] + moved, state, 9)
         assert finish(values, tally, threshold, relocated) == (expected, state, left)
-    untouched = (*np.full(48, 0xEE, np.uint8).view("u8").tolist(),)
+    untouched = (*np.full(56, 0xEE, np.uint8).view("u8").tolist(),)
     record, state, tally = finish(values, [0, 2, 0, 3], total, state=2)
     assert np.array(record[0]).view("u8") == untouched[0]
-    assert (state, tally) == (2, [0, 2, 0, 3])
+    assert (state, tally) == (2, [0, 2, 0, 3, 9])
 
 
 def bound_of(norm: float, constants: Any, certify: bool = True) -> tuple[list[float], int]:
@@ -273,6 +287,7 @@ def check_halted(dtypes: Any = ("f4",)) -> None:
             rows.labels = on_card(np.arange(40) % 5, np.int32)
             kept = [a for a in rows.running.arrays if a is not None]
             kept += [now.bound, now.shift, run.tally, run.moved_sq, run.ticket, run.heads, *run.records]
+            kept += [run.drift, run.motion]
             kept += [after.values, after.shift, after.scores_of, after.half, after.hash, after.norm, after.bound]
             kept += [after.links]
             stage = stage_of(now, "bf16")

@@ -51,9 +51,9 @@ TABLE = {
             "j0 < d; j0 += CENTER_THREADS) {\n    const int j = j0",
             "j0 < d - 1; j0 += CENTER_THREADS) {\n    const int j = j0",
         ),
-        ("if (__syncthreads_or(changed) &&", "if (__syncthreads_or(sq != 0.0) &&"),
-        ("if (__syncthreads_or(changed) &&", "if (changed &&"),
-        ("&& threadIdx.x == 0) add_global(&tally->changed", "&& threadIdx.x < 2) add_global(&tally->changed"),
+        ("changed = __syncthreads_or(changed);", "changed = __syncthreads_or(sq != 0.0);"),
+        ("changed = __syncthreads_or(changed);", "__syncthreads();"),
+        ("if (threadIdx.x == 0) {\n    const float by", "if (threadIdx.x < 2) {\n    const float by"),
         ("publish(after + at, shift", "publish(before + at, shift"),
     ],
     ("recenter.cu", "recenter", "recenter "): [
@@ -80,7 +80,7 @@ TABLE = {
         ("i >= 0 && !seen; i = links[i]", "i >= 0 && !seen; i = -1"),
     ],
     ("recenter.cu", "recenter", "recenter  "): [
-        ("  __syncthreads();                                  // the chains are walked", "  // the chains are walked"),
+        ("  is_hidden = __syncthreads_or(is_hidden);", ""),
         ("i < k; i += CENTER_THREADS) heads[i] = -1;", "i < k - 1; i += CENTER_THREADS) heads[i] = -1;"),
     ],
     ("recenter.cu", "bound", "publish_centers"): [

@@ -204,7 +204,10 @@ TABLE = {
         ("(size_t)how->rows * how->row_bytes)", "(size_t)k * how->row_bytes)"),
         ("quads + how->rows / 2);", "quads + how->rows / 2 - 1);"),
         ("  if (threadIdx.x) return;\n  float*", "  float*"),
-        ("how->kind == TF32", "how->kind != BF16"),
+        ("high = in_word == 2 && 2 * i + 1 < d ?", "high = in_word == 2 && 2 * i + 1 <= d ?"),
+        ("c[2 * i + 1] : 0.f;", "c[2 * i] : 0.f;"),
+        ("i * in_word < d; i", "i * in_word < d - 1; i"),
+        ("row[i] = how->kind == TF32", "row[i] = how->kind != BF16"),
     ],
     ("pack.cuh", "tensor types", "publish_centers"): [
         ("constexpr float HIDDEN = 1e38f;", "constexpr float HIDDEN = 1e20f;"),
@@ -213,7 +216,7 @@ TABLE = {
     ],
     ("recenter.cu", "tensor", "publish_centers"): [
         ("cmax, packed, how, scratch, d, ldc, k);\n  if (!arr", "cmax, nullptr, how, scratch, d, ldc, k);\n  if (!arr"),
-        ("pack(packed, how, blockIdx.x, j, v);", "pack(packed, how, blockIdx.x, j, (float)c[j]);"),
+        ("pack(packed, how, blockIdx.x, cs + (size_t)blockIdx.x * ldc, d);", "pack(packed, how, blockIdx.x, cs, d);"),
         ("half, cmax + 1, k);\n}\n\n// By", "half, cmax + 1, 0);\n}\n\n// By"),
         ("half, cmax + 1, k);\n}\n\n// By", "half, cmax, k);\n}\n\n// By"),
     ],

@@ -67,6 +67,9 @@ SIMT_FN double __dsqrt_rn(double v) { return __builtin_sqrt(v); }
 SIMT_FN double __ll2double_rn(long long v) { return double(v); }
 SIMT_FN long long __double2ll_rn(double v) { return llrint(v); }
 SIMT_FN float __double2float_ru(double v) { float f = float(v); return double(f) < v ? nextafterf(f, INFINITY) : f; }
+SIMT_FN double simt_lost(double a, double b, double sum) { double part = sum - a; return (a - (sum - part)) + (b - part); }   // a + b - sum
+SIMT_FN double __dadd_ru(double a, double b) { double s = a + b; return simt_lost(a, b, s) > 0 ? nextafter(s, INFINITY) : s; }
+SIMT_FN double __dadd_rd(double a, double b) { double s = a + b; return simt_lost(a, b, s) < 0 ? nextafter(s, -INFINITY) : s; }
 
 // By value, and one type at a time: a mixed call, which CUDA would resolve in its own way, does not compile.
 #define SIMT_MINMAX(T) SIMT_FN T min(T a, T b) { return b < a ? b : a; } SIMT_FN T max(T a, T b) { return a < b ? b : a; }
@@ -80,6 +83,8 @@ SIMT_MINMAX(int) SIMT_MINMAX(unsigned) SIMT_MINMAX(long long) SIMT_MINMAX(unsign
 SIMT_FN double to_f64(float v) { return double(v); }
 SIMT_FN float to_f32(double v) { return float(v); }
 SIMT_FN float half_to_f32(unsigned short v) { return float(simt_bits<_Float16>(v)); }
+SIMT_FN float up_to_f32(double v) { return __double2float_ru(v); }
+SIMT_FN float down_to_f32(double v) { float f = float(v); return double(f) > v ? nextafterf(f, -INFINITY) : f; }
 SIMT_FN float sub_rn(float a, float b) { return a - b; }
 SIMT_FN float mul_rn(float a, float b) { return a * b; }
 SIMT_FN float add_rn(float a, float b) { return a + b; }
