@@ -41,6 +41,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     "seed": (*_of_types("seed_update", "seed_potentials", "seed_find", "seed_trials"), "seed_scan"),
     "summary": _of_types("summary", "weighted_peaks", "moments"),
     "scale": _of_types("scale_values"),
+    "small": _of_types("fit_small"),
 }
 """Every instance that may be launched, by the file that it stands in."""
 

@@ -39,6 +39,7 @@ def launches(card: Card) -> Iterator[Launch]:
         yield _launch.value_pass("inertia_sum", n, card)
         yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
     yield _launch.seed_scan()
+    yield from (_launch.fit_small(Problem(1, 1, 1, dtype), 5000, card) for dtype in ("f4", "f8"))
 
 
 def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:
