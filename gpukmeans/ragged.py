@@ -64,8 +64,8 @@ def kmeans_batch(
     """Fit many small problems: product-quantisation codebooks, clusters of attention keys, one model a customer.
 
     Each problem gets the bits that its own ``KMeans(...).fit`` gives with the same parameters: labels, centers,
-    inertia and iterations, whatever else is in the batch. On a CPU a kernel does whole fits, start included, a problem
-    a thread.
+    inertia and iterations, whatever else is in the batch. A kernel does whole fits, start included: a problem a thread
+    of a CPU, or a problem a block of a card, all of them in one launch for each dtype (verified without a GPU).
 
     Parameters
     ----------
@@ -85,8 +85,9 @@ def kmeans_batch(
         Of all problems (an int: every problem is drawn for with this seed; a generator: one problem after the other
         draws from it), or of each.
     backend : {'auto', 'cupy', 'numba-cuda', 'numba', 'numpy', 'cupy:all'}, default='auto'
-        As in :class:`KMeans`. No kernel for whole fits exists for cards yet: with 'cupy' and 'numba-cuda', and with
-        'numpy', the problems are fitted one after the other, which is no faster than a loop of your own.
+        As in :class:`KMeans`, for the first problem. No kernel for whole fits exists for 'numba-cuda' and 'numpy': the
+        problems are fitted one after the other, which is no faster than a loop of your own. 'cupy:all' gives them to
+        the first card.
 
     Returns
     -------
@@ -109,7 +110,9 @@ def kmeans_batch(
     and with a callable `init` or 'k-means||'.
 
     Memory: beside problems and results (labels take 4 bytes a row) every thread holds a float64 copy of a few problems
-    (512 KB, or one larger problem), and up to 80 bytes for each value of the largest problem.
+    (512 KB, or one larger problem), and up to 80 bytes for each value of the largest problem. A card holds a copy of
+    the problems, with 44 bytes for each row (52 with weights) and up to 64 for each value of the centers; of problems
+    that do not fit together some are fitted at a time.
 
     If problems have fewer distinct clusters than asked, one ``ConvergenceWarning`` says how many do and which is first.
 

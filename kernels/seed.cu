@@ -14,23 +14,13 @@
 //   traffic seed_update, seed_trials: X once, closest (T) read and written; seed_potentials: closest (and 8 n of weights)
 //   flops   3 n d a center or candidate
 //   instances  seed_update, seed_potentials, seed_find, seed_trials<T>, T = float, double; seed_scan
-#include "warp.cuh"
+#include "seed.cuh"
 
 constexpr int SEED_THREADS = 256, TRIALS = 8;
 #ifndef SEED_BLOCK_ROWS
 #define SEED_BLOCK_ROWS 2048
 #endif
 constexpr int SEED_ROWS = SEED_BLOCK_ROWS;
-
-template <class T> __device__ __forceinline__ T add_square_in(T acc, T x, T c) {
-  const T t = sub_rn(x, c);
-  return add_rn(acc, mul_rn(t, t));
-}
-// Compared in float64: under -ftz=true a comparison of floats takes subnormals for zero.
-template <class T> __device__ __forceinline__ T smaller(T a, T b) { return to_f64(b) < to_f64(a) ? b : a; }
-template <class T> __device__ __forceinline__ long long potential(T closest, const double* weight, long long i, double scale) {
-  return fixed_high(weighted(weight, i, to_f64(closest)), scale);
-}
 
 template <class T> __global__ void __launch_bounds__(SEED_THREADS)
 seed_update(const T* __restrict__ x, const T* __restrict__ center, const double* __restrict__ weight, T* __restrict__ closest,

@@ -27,6 +27,8 @@ LAYER = {
     "halves": 1.5,
     "backends.base": 2,
     "backends._spread": 3,
+    "backends._problem_table": 3,
+    "backends._cuda_ragged": 4,
     "backends._launch": 2,
     "backends._tensor_config": 3,
     "backends._cuda": 3,

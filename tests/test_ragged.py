@@ -6,6 +6,7 @@ import numpy as np
 import problems
 import pytest
 import scipy.sparse as sp
+import support
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problems import Recipe
@@ -13,9 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from support import assert_same_fit, result_of, threads
 
 import naive
-from gpukmeans import KMeans, kmeans_batch
+from gpukmeans import KMeans, OutOfMemoryError, kmeans_batch
 from gpukmeans.backends import _cpu_ragged, _numba_ragged
 from gpukmeans.backends._numba import NumbaBackend
+
+KERNELS = pytest.mark.parametrize("backend", ["numba", pytest.param("cupy", marks=pytest.mark.gpu)], indirect=True)
+"""The backends that have a kernel for whole fits."""
 
 SMALL = problems.recipes(max_n=120).filter(lambda recipe: recipe.d <= 40)
 
@@ -123,26 +127,29 @@ def test_fits_from_drawn_starts_have_the_bits_of_the_oracle(numba_backend, recip
     assert_same_fits(fits_of(got), expected)
 
 
-def test_a_start_is_chosen_by_distances_in_the_dtype_of_the_data(numba_backend):
+@KERNELS
+def test_a_start_is_chosen_by_distances_in_the_dtype_of_the_data(backend):
     """The squares of these differences vanish in float32: all rows lie on one center."""
     for dtype in (np.float32, np.float64):
         X = np.column_stack([np.ones(40), np.arange(40) * 1e-25]).astype(dtype)
-        got = quiet_batch([X] * 5, 6, max_iter=1, random_state=range(5), backend=numba_backend)
+        got = quiet_batch([X] * 5, 6, max_iter=1, random_state=range(5), backend=backend)
         assert_same_fits(fits_of(got), [own_fit(X, 6, max_iter=1, random_state=seed) for seed in range(5)])
 
 
-def test_a_row_of_weight_0_is_no_center_where_all_others_lie_on_one(numba_backend):
+@KERNELS
+def test_a_row_of_weight_0_is_no_center_where_all_others_lie_on_one(backend):
     X, weight = np.array([[5.0], [1.0], [1.0], [1.0]]), np.array([0.0, 1.0, 1.0, 1.0])
-    got = quiet_batch([X], 2, sample_weight=[weight], random_state=0, backend=numba_backend)
+    got = quiet_batch([X], 2, sample_weight=[weight], random_state=0, backend=backend)
     assert_same_fits(fits_of(got), [own_fit(X, 2, weight, random_state=0)])
     assert got.n_iter[0] == 1
 
 
-def test_of_starts_that_end_in_the_same_clusters_the_first_is_kept(numba_backend):
+@KERNELS
+def test_of_starts_that_end_in_the_same_clusters_the_first_is_kept(backend):
     """With one iteration its inertia may be the larger one: that of centers that have not converged."""
     X = Recipe(0, 30, 2, 3, dtype="f8", kind="blobs").build().X
     options = {"init": "random", "max_iter": 1}
-    got = quiet_batch([X] * 5, 3, n_init=4, random_state=range(5), backend=numba_backend, **options)
+    got = quiet_batch([X] * 5, 3, n_init=4, random_state=range(5), backend=backend, **options)
     expected = [own_fit(X, 3, n_init=4, random_state=seed, **options) for seed in range(5)]
     assert_same_fits(fits_of(got), expected)
     least = []
@@ -218,6 +225,47 @@ def test_an_array_of_three_dimensions_holds_a_problem_in_each_entry(numba_backen
     assert_same_fits(fits_of(got), [own_fit(one, 3, random_state=0) for one in X])
     starts = kmeans_batch(X, 3, init=X[:, :3], backend=numba_backend)
     assert_same_fits(fits_of(starts), [own_fit(one, 3, init=one[:3]) for one in X])
+
+
+# ---------------------------------------------------------------------------------------------- on a card
+
+
+@settings(max_examples=12)
+@given(recipes=st.lists(problems.recipes(max_n=60).filter(lambda r: r.d <= 40), min_size=1, max_size=3))
+def test_fits_on_a_card_have_the_bits_of_the_oracle(recipes):
+    built = [recipe.build() for recipe in recipes]
+    options = {"sample_weight": [p.sample_weight for p in built], "max_iter": 5, "tol": 1e-2}
+    X, k = [p.X for p in built], [p.n_clusters for p in built]
+    with support.standin_cupy():
+        got = quiet_batch(X, k, random_state=[recipe.seed for recipe in recipes], backend="cupy", **options)
+    expected = [
+        naive.fit_seeded(
+            p.X, p.n_clusters, np.random.RandomState(r.seed), sample_weight=p.sample_weight, max_iter=5, tol=1e-2
+        )
+        for p, r in zip(built, recipes, strict=True)
+    ]
+    assert_same_fits(fits_of(got), expected)
+
+
+def test_a_card_fits_all_problems_of_a_dtype_in_one_launch(mixed):
+    X, k, weight = mixed
+    expected = [own_fit(*one, random_state=7) for one in zip(X, k, weight, strict=True)]
+    with support.standin_cupy(properties={"MultiProcessorCount": 1}) as control:
+        got = quiet_batch(X, k, sample_weight=weight, random_state=7, backend="cupy")
+        assert control.log.launches == {"fit_small<float>": 1, "fit_small<double>": 1}
+    assert_same_fits(fits_of(got), expected)
+
+
+def test_a_card_without_memory_for_all_problems_takes_some_at_a_time(mixed):
+    X, k, weight = mixed
+    expected = [own_fit(*one, random_state=7) for one in zip(X, k, weight, strict=True)]
+    with support.standin_cupy(fail_allocation=4) as control:
+        got = quiet_batch(X, k, sample_weight=weight, random_state=7, backend="cupy")
+        assert control.log.launches == {"fit_small<float>": 2, "fit_small<double>": 1}
+        assert_same_fits(fits_of(got), expected)
+        control.device_memory = 4096
+        with pytest.raises(OutOfMemoryError, match=r"for a problem of 256 rows of 6 features and 7 clusters: Out"):
+            kmeans_batch(X, k, backend="cupy")
 
 
 # ---------------------------------------------------------------------------------------------- what is said

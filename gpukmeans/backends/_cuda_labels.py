@@ -137,8 +137,8 @@ class LabelVerbs(SeedingVerbs):
         if run.pruning is not None and rows.bounds is not None:
             run.pruning.dense = dense
             return
-        # streamed rows cross the bus in any case; before 2 iterations nothing is known of how far centers move; of several
-        # cards only the first one tells how many rows are open
+        # streamed rows cross the bus in any case; before 2 iterations nothing is known of how far centers move;
+        # of several cards only the first one tells the host how many rows are open
         is_alone = run.counted is run.tally
         if not self.device.prunes or not is_alone or rows.is_streamed or run.n_started < 2:
             return

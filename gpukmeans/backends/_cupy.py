@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import cupy
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ..arrays import as_cupy, is_cupy, on_device
 from ..halves import Halves
-from . import _cuda, _source, _tensor_config
+from . import _cuda, _cuda_ragged, _source, _tensor_config
 from ._card import Device
 from ._cards import CardsBackend
 from ._cuda_verbs import CudaBackend
 from ._launch import Card, Launch
+from .base import Small, SmallFit
 
 
 class CupyDevice(Device):
@@ -138,10 +139,14 @@ class CupyBackend(CudaBackend):
     """CUDA C++ kernels on an NVIDIA card."""
 
     name = "cupy"
+    most_small = 1 << 21  # for larger ones a block would work while the rest of the card waits
 
     def __init__(self, precision: str = "exact", device_id: int | None = None) -> None:
         super().__init__(precision)
         self.device = CupyDevice(_cuda.chosen_device() if device_id is None else device_id)
+
+    def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
+        return _cuda_ragged.fit_small(self.device, problems, tol, max_iter)
 
     def accept(self, X: Any) -> Any:
         """X itself; what lies on a card decides which one is used."""
@@ -158,6 +163,11 @@ class CupyCardsBackend(CardsBackend):
     """CUDA C++ kernels on all NVIDIA cards that are visible, each with a share of the rows."""
 
     name = "cupy:all"
+    most_small = CupyBackend.most_small
 
     def __init__(self, precision: str = "exact") -> None:
         super().__init__([CupyBackend(precision, i) for i in range(cupy.cuda.runtime.getDeviceCount())], precision)
+
+    def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
+        """By the first card: each of them is the work of one block."""
+        return self.cards[0].fit_small(problems, tol, max_iter)

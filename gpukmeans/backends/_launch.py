@@ -239,6 +239,11 @@ def farthest(n_samples: int, card: Card) -> tuple[Launch, Launch]:
     return first, Launch("farthest_of_all", 1, 256)
 
 
+def fit_small(problem: Problem, n_problems: int, card: Card) -> Launch:
+    """One block a problem of the dtype; each takes another one when it is done."""
+    return Launch(f"fit_small<{problem.type}>", filled(card, 128, n_problems, 1), 128, resident=3)
+
+
 def filled(card: Card, threads: int, items: int, items_per_block: int) -> int:
     """Blocks enough for all items, but no more than twice what the card holds at once: they loop over the rest."""
     most = 2 * card.n_multiprocessors * max(1, card.threads_per_multiprocessor // threads)

@@ -16,17 +16,26 @@ from numpy.typing import NDArray
 from ..exact import Float64Array, Int64Array
 from ._numba_centers import recenter
 from ._numba_compiler import compiled
+from ._problem_table import (
+    BITS,
+    CENTERS,
+    INERTIA,
+    ITERATIONS,
+    LABELS,
+    RUNS,
+    SINGLE,
+    STARTS,
+    TRIALS,
+    USED,
+    VALUES,
+    WEIGHTS,
+    D,
+    K,
+    N,
+)
 
 TILE = 256
 """Rows whose distances are added up side by side: 2 KB."""
-
-N, D, K, SINGLE, BITS, VALUES, WEIGHTS, RUNS, TRIALS, STARTS, LABELS, CENTERS, COLUMNS = range(13)
-"""Columns of the table of problems: sizes; whether the data is of float32; `FixedPoint.bits`; where rows and weights
-(-1: none) begin; how many starts; trials a step of k-means++ (0: the starts are given); where its draws or the starts
-begin; where labels and centers go."""
-
-INERTIA, ITERATIONS, USED, FOUND = range(4)
-"""Columns of what is found of a problem beside labels and centers; USED: clusters that have a row."""
 
 
 class Memory(NamedTuple):

@@ -43,6 +43,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     "summary": _of_types("summary", "weighted_peaks", "moments"),
     "scale": _of_types("scale_values"),
     "expand": tuple(f"expand<{number}>" for number in _launch.HALVES.values()),
+    "small": _of_types("fit_small"),
 }
 """Every instance that may be launched, by the file that it stands in."""
 

@@ -40,6 +40,7 @@ def launches(card: Card) -> Iterator[Launch]:
         yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
         yield from (_launch.value_pass(f"expand<{number}>", n, card) for number in _launch.HALVES.values())
     yield _launch.seed_scan()
+    yield from (_launch.fit_small(Problem(1, 1, 1, dtype), 5000, card) for dtype in ("f4", "f8"))
 
 
 def _of_problem(problem: Problem, card: Card) -> Iterator[Launch]:

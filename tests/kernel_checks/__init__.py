@@ -10,6 +10,7 @@ from .machine import SHRUNK, machine, problem
 from .passes import check_expand, check_farthest, check_scale, check_summary, check_transform
 from .pruning import check_line, check_prune
 from .seeds import check_seed_distances, check_seed_search
+from .small import check_small
 from .sums import check_accumulate, check_inertia
 from .tensor import check_pack, check_tensor, check_tensor_types, check_tensor_wide
 
@@ -34,6 +35,7 @@ CHECKS = {
     "summary": check_summary,
     "seed distances": check_seed_distances,
     "seed search": check_seed_search,
+    "small": check_small,
     "tensor": check_tensor,
     "tensor types": check_tensor_types,
     "tensor wide": check_tensor_wide,

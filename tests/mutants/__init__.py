@@ -10,7 +10,7 @@ import kernel_checks
 import pytest
 from simt.build import SimtError
 
-from . import centers, labels, passes, pruning, sums, tensor
+from . import centers, labels, passes, pruning, small, sums, tensor
 
 SEEDS = (2, 0, 9)
 SEEN = (SimtError, AssertionError, pytest.fail.Exception)
@@ -53,7 +53,7 @@ def report(check: str, **mutation: Any) -> str:
 
 MUTANTS = [
     Mutant(file, check, tuple(kernels.split()), old, new)
-    for table in (labels.TABLE, sums.TABLE, centers.TABLE, passes.TABLE, tensor.TABLE, pruning.TABLE)
+    for table in (labels.TABLE, sums.TABLE, centers.TABLE, passes.TABLE, tensor.TABLE, pruning.TABLE, small.TABLE)
     for (file, check, kernels), rows in table.items()
     for old, new in rows
 ]

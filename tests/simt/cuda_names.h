@@ -77,6 +77,7 @@ SIMT_MINMAX(int) SIMT_MINMAX(unsigned) SIMT_MINMAX(long long) SIMT_MINMAX(unsign
 
 // What kernels/device.cuh says in PTX and pragmas, said for g++.
 #define UNROLL _Pragma("GCC unroll 4")      // 16 takes twice as long to build for nothing
+#define UNROLL_1
 #define UNROLL_4 _Pragma("GCC unroll 4")
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(simt::dynamic_shared())
 #define INFINITY_F __builtin_inff()

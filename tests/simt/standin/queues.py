@@ -36,6 +36,8 @@ class Operation:
 class Queue:
     """What one CUDA stream is on the device."""
 
+    going_ahead = False  # of all of them
+
     def __init__(self, device: int, ptr: int, *, blocking: bool) -> None:
         self.device, self.ptr, self.blocking = device, ptr, blocking
         self.pending: deque[Operation] = deque()
@@ -87,11 +89,19 @@ class Queue:
             freed = block.freed
             if freed and freed.queue is not self and freed.queue.done < freed.n and not reaches(freed, self):
                 freed.queue.run(freed.n)
-        if control.streams == "ahead":
+        if control.streams == "ahead" and not Queue.going_ahead:
+            self._let_others_go_ahead()
+        self._run_alone(op)
+
+    def _let_others_go_ahead(self) -> None:
+        """As far as they may without the next operation here. What they need is run in order, or this would nest."""
+        Queue.going_ahead = True
+        try:
             for other in list(queues.values()):
                 while other is not self and other.pending and not reaches(Place(other, other.done + 1), self):
                     other._run_alone()
-        self._run_alone(op)
+        finally:
+            Queue.going_ahead = False
 
     def _run_alone(self, op: Operation | None = None) -> None:
         op = op or self.pending[0]
