@@ -140,6 +140,14 @@ def test_conversions_keep_subnormals(architecture):
 
 
 @ARCHITECTURES
+def test_rows_of_16_bits_keep_subnormals(architecture):
+    for instance, function in nvrtc.kernels("expand", architecture).items():
+        assert not flushing(function), instance
+        assert sass.count(function.lines, "HADD2.F32") == 0 or instance == "expand<1>", "the conversion of fp16"
+        assert sass.count(function.lines, "DMUL") > 0, instance
+
+
+@ARCHITECTURES
 def test_float32_distances_of_seeding_keep_subnormals(architecture):
     found, seed = probes(architecture), nvrtc.kernels("seed", architecture)
     for function in (found["seed_square"], seed["seed_update<float>"], seed["seed_trials<float>"]):
