@@ -211,7 +211,7 @@ def test_an_iteration_moves_sums_between_cards_and_one_record_to_the_host(contro
     assert {name: long[1][name] - short[1][name] for name in long[1]} == {"event": 10, "get": 0, "stream": 0}
     assert long[2] == short[2]
     limbs = 2 if dtype == "f8" else 1
-    words = 8 * (limbs * 40 * D + (2 if weighted else 1) * 40 + 4)
+    words = 8 * (limbs * 40 * D + (2 if weighted else 1) * 40 + 5)
     assert set(long[3]) == {words}
     assert len(long[3]) - len(short[3]) == 10 * 2 * 2  # to the first card and back, for each of the others
 
