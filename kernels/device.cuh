@@ -6,7 +6,6 @@
 #pragma once
 #ifndef SIMT_HOST        // a test harness may bring its own
 #define UNROLL _Pragma("unroll")
-#define UNROLL_1 _Pragma("unroll 1")     // where registers are worth more
 #define UNROLL_4 _Pragma("unroll 4")     // left alone the compiler unrolls far more and runs out of registers
 extern __shared__ __align__(16) unsigned char dynamic_shared_[];
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(dynamic_shared_)
@@ -14,6 +13,8 @@ extern __shared__ __align__(16) unsigned char dynamic_shared_[];
 
 __device__ __forceinline__ double to_f64(float v) { double r; asm("cvt.f64.f32 %0, %1;" : "=d"(r) : "f"(v)); return r; }
 __device__ __forceinline__ float to_f32(double v) { float r; asm("cvt.rn.f32.f64 %0, %1;" : "=f"(r) : "d"(v)); return r; }
+__device__ __forceinline__ float up_to_f32(double v) { float r; asm("cvt.rp.f32.f64 %0, %1;" : "=f"(r) : "d"(v)); return r; }
+__device__ __forceinline__ float down_to_f32(double v) { float r; asm("cvt.rm.f32.f64 %0, %1;" : "=f"(r) : "d"(v)); return r; }
 __device__ __forceinline__ float sub_rn(float a, float b) { float r; asm("sub.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 __device__ __forceinline__ float mul_rn(float a, float b) { float r; asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 __device__ __forceinline__ float add_rn(float a, float b) { float r; asm("add.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
