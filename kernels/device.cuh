@@ -6,7 +6,6 @@
 #pragma once
 #ifndef SIMT_HOST        // a test harness may bring its own
 #define UNROLL _Pragma("unroll")
-#define UNROLL_1 _Pragma("unroll 1")     // where registers are worth more
 #define UNROLL_4 _Pragma("unroll 4")     // left alone the compiler unrolls far more and runs out of registers
 extern __shared__ __align__(16) unsigned char dynamic_shared_[];
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(dynamic_shared_)
