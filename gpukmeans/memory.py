@@ -22,6 +22,10 @@ SUMS_BYTES = 64 << 20
 """Of the sums of all blocks, up to which they are kept from iteration to iteration where no cap is set."""
 CARD_ROWS = 1 << 22
 """Rows of one launch on a card."""
+SAMPLE_ROWS = 4096
+"""Rows that the choice of tensor cores looks at."""
+LONG_ROWS = 192 * 256
+"""Rows of all blocks at work at once, on the largest of cards."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -128,9 +132,14 @@ class Job:
             return 0
         n, k, d = -(-self.n_samples // self.n_cards), self.n_clusters, self.n_features
         rows = n * self.row_bytes if resident else 2 * block_rows * self.row_bytes
-        per_row = 12 + 8 * self.weighted + 8 * (self.itemsize == 8)
-        padded = -(-k // 128) * 128 * -(-d // 8) * 8
-        return rows + n * per_row + min(n, CARD_ROWS if resident else block_rows) * 36 + padded * 8 * self.itemsize
+        per_row = 12 + 8 * self.weighted + 8 * (self.itemsize == 8) + 8 * resident  # bounds
+        tiles = -(-k // 128) * 128
+        centers = tiles * -(-d // 8) * 8 * 8 * self.itemsize
+        # of tensor cores: a sample, centers in three types, and in the type of the pass long rows that are worked on
+        cores = min(n, SAMPLE_ROWS) * (self.row_bytes + 40) + 3 * tiles * (4 * max(128, d + 32) + 8)
+        if d > 128 and resident:
+            cores += min(n, LONG_ROWS) * 4 * (d + 32)
+        return rows + n * per_row + min(n, CARD_ROWS if resident else block_rows) * 20 + centers + cores
 
     @property
     def in_memory(self) -> int:

@@ -14,7 +14,7 @@ from problems import Recipe
 
 import naive
 from gpukmeans import KMeans, datasets, lloyd
-from gpukmeans.backends import _cuda_labels, _cuda_pruning, _cuda_rows, _launch, _tensor_config
+from gpukmeans.backends import _cards, _cuda_labels, _cuda_pruning, _cuda_rows, _launch, _tensor_config
 from gpukmeans.backends._launch import Card, Problem
 
 
@@ -151,6 +151,35 @@ def test_blocks_have_their_own_bounds(control):
     with support.blocks_of(64):
         assert_fit(RECIPES[0].build(), max_iter=8)
     assert launched(control)["prune"] >= 6 * 10
+
+
+@pytest.mark.usefixtures("always", "one_by_one")
+def test_rows_of_16_bits_have_bounds_too(control):
+    X = Recipe(0, 600, 5, 20, kind="blobs").build().X.astype(np.float16)
+    values = X.astype(np.float32)
+    got = support.run(X, values[:20], tol=0, max_iter=12, backend="cupy")
+    support.assert_same_fit(got, naive.fit(values, values[:20], tol=0, max_iter=12))
+    assert launched(control)["expand"] > 10
+    assert launched(control)["prune"] > 4
+
+
+@pytest.mark.usefixtures("always", "one_by_one")
+def test_long_rows_have_bounds_after_tensor_cores(control, monkeypatch):
+    monkeypatch.setattr(_tensor_config, "FORCED", "tf32")
+    p = Recipe(0, 200, 140, 9, kind="blobs").build()
+    assert_fit(p, max_iter=7)
+    assert launched(control)["assign_sm80_wide"] >= 2
+    assert launched(control)["prune"] >= 3
+
+
+@pytest.mark.usefixtures("always")
+def test_several_cards_have_none(monkeypatch):
+    p = RECIPES[0].build()
+    monkeypatch.setattr(_cards, "LEAST_ROWS", 1)
+    with support.standin_cupy(n_devices=2, properties={"MultiProcessorCount": 2}) as control:
+        got = support.run(p.X, p.centers, tol=0, max_iter=8, backend="cupy:all")
+        assert "prune" not in launched(control)
+    support.assert_same_fit(got, naive.fit(p.X, p.centers, tol=0, max_iter=8))
 
 
 # ---------------------------------------------------------------------------------------------- memory

@@ -12,6 +12,7 @@ import support
 from support import assert_same_fit, quiet_fit, result_of
 
 from gpukmeans import KMeans, memory, open_source
+from gpukmeans.backends import _cuda_pruning, _tensor_config
 
 X = np.random.default_rng(0).normal(size=(60_000, 16)).astype(np.float32)
 
@@ -130,6 +131,36 @@ def test_on_a_card_both_memories_are_planned_and_kept_to(monkeypatch):
         assert max(plan.card_bytes, plan.host_bytes) <= capped.max_memory
         found = result_of(quiet_fit(capped, open_source(rows)))
     assert_same_fit(found, result_of(quiet_fit(model(**start), rows)))
+
+
+@pytest.mark.parametrize("d", [16, 140])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_what_is_allocated_on_a_card_stays_below_the_plan(monkeypatch, d, dtype):
+    rows = np.random.default_rng(0).normal(size=(2000, d)).astype(dtype)
+    start = {"init": rows[:9], "n_init": 1, "max_iter": 4, "tol": 0}
+    monkeypatch.setattr(_tensor_config, "FORCED", "tf32")
+    monkeypatch.setattr(_cuda_pruning, "pays", lambda *args: True)
+    monkeypatch.setattr(memory, "SMALLEST_BLOCK", 1 << 12)
+    with support.standin_cupy(properties={"MultiProcessorCount": 2}) as control:
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        for streams in (False, True):
+            planned = model(9, backend="cupy", **start).plan(open_source(rows)).card_bytes
+            cap = planned - 1000 if streams else None
+            monkeypatch.setattr(memory, "PIECE_BYTES", 0)
+            monkeypatch.setattr(memory, "OVERHEAD", 0)
+            capped = model(9, backend="cupy", max_memory=cap, **start)
+            plan = capped.plan(open_source(rows))
+            assert plan.resident != streams
+            pool.free_all_blocks()
+            before = pool.total_bytes()
+            control.log.clear()
+            quiet_fit(capped, open_source(rows))
+            names = {name.partition("<")[0] for name in control.log.launches}
+            assert ("assign_sm80_wide" in names) == (d == 140 and not streams)
+            assert ("prune" in names) != streams
+            assert 0 < pool.total_bytes() - before <= plan.card_bytes
 
 
 def test_sums_of_blocks_are_kept_only_where_there_is_room():

@@ -11,9 +11,9 @@ from kernel_checks import CHECKS
 from mutants import MUTANTS
 from simt import build
 
-AGAIN = 24
+AGAIN = 36
 CHOSEN = MUTANTS[::AGAIN] if mutants.all_were_seen() else MUTANTS
-"""All of them take 10 minutes of two cores, and give the same again where they were run on these very files."""
+"""All of them take 15 minutes of two cores, and give the same again where they were run on these very files."""
 
 
 @pytest.fixture(scope="module")

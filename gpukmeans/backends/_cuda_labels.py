@@ -42,7 +42,7 @@ class LabelVerbs(SeedingVerbs):
         centers = Centers(values, problem, run)
         if in_turns:
             Centers(values, problem, run, centers)
-        run.stage = self._stage_of_precision(problem, centers)
+        run.stage = self._stage_of_precision(rows, problem, centers)
         if run.stage is not None:
             run.stage.reserve(rows.problem(rows.block))
         self._publish(problem, centers, run.stage)
@@ -53,20 +53,22 @@ class LabelVerbs(SeedingVerbs):
         args = (centers.values, *centers.published(self.is_exact, stage), *centers.sizes)
         self.device.launch(_launch.centers("publish_centers", problem), *args)
 
-    def _stage_of_precision(self, problem: _launch.Problem, centers: Centers) -> Stage | None:
+    def _stage_of_precision(self, rows: CudaRows, problem: _launch.Problem, centers: Centers) -> Stage | None:
         """The only stage of a precision that names the type of one."""
         if self.precision not in _tensor_config.KINDS:
             return None
-        config = self._config(problem, self.precision)
+        config = self._config(rows, problem, self.precision)
         if config is None:
             _log.debug("precision %s in float32: no tensor cores, or too many features", self.precision)
         return None if config is None else Stage(config, centers, certify=False)
 
-    def _config(self, problem: _launch.Problem, kind: str) -> _tensor_config.Config | None:
+    def _config(self, rows: CudaRows, problem: _launch.Problem, kind: str) -> _tensor_config.Config | None:
         """How this card makes the pass in a type, if it does."""
         if kind not in self.device.tensor_types:
             return None
-        return _tensor_config.config(problem, self.device.card, kind)
+        found = _tensor_config.config(problem, self.device.card, kind)
+        # long rows that are streamed wait for the bus, and what the pass holds of them is memory that they lack
+        return None if found is not None and found.is_wide and rows.is_streamed else found
 
     def _loaded(self, rows: CudaRows, centers: Any) -> Centers:
         if isinstance(centers, Centers):
@@ -105,10 +107,11 @@ class LabelVerbs(SeedingVerbs):
             stage.label(sizes, centers, sample.x, sample.labels, found, run.never)
             return float(self.device.get(sample.count)[0]) / len(sample.x)
 
+        kinds = [kind for kind in self.device.tensor_types if self._config(rows, problem, kind) is not None]
         chosen: _tensor_config.Config | None = None
         shares: dict[str, float] = {}
         with self.device, self._memory_for("tensor cores"):
-            chosen, shares = _tensor_config.choose(problem, self.device.card, self.device.tensor_types, left_open)
+            chosen, shares = _tensor_config.choose(problem, self.device.card, kinds, left_open)
         now = None if run.stage is None else run.stage.config
         if shares or chosen != now:
             listed = ", ".join(f"{kind} would leave {share:.2%} of the rows open" for kind, share in shares.items())
