@@ -116,6 +116,25 @@ def test_tensor_cores_label_the_last_rows(d):
     assert tally[1] == 1
 
 
+def test_bounds_of_the_last_rows():
+    X, rows = last_rows()
+    C = rows[:5].copy()
+    half = (C.astype(float) ** 2).sum(axis=1).astype(np.float32) / 2
+    shift, drift = np.zeros(D, np.float32), np.zeros(5, np.float32)
+    bound, motion, tally = np.array([1e-3, 0, 0], np.float32), np.zeros(3, np.uint32), np.zeros(5, np.uint64)
+    before, labels, bounds = reserved(N, np.int32), reserved(N, np.int32), reserved((N, 2), np.float32)
+    args = (X, C, shift, C, half, bound, drift, motion, before, bounds, labels, tally, ZERO, N, D, D, 5)
+    for open_rows in (in_last_block(N, 256), 0):  # nothing is known of any; then all are proved
+        tally[:] = 0
+        run_last("prune<float>", -(-N // 256), 256, *args)
+        assert tally[4] == open_rows
+        m = min(len(rows), in_last_block(N, 256))
+        assert labels[-m:].tolist() == naive.labels(rows[-m:], C).tolist()
+        before[-m:] = labels[-m:]
+        own = np.sqrt(naive.distances(rows[-m:], C).min(axis=1))
+        assert (bounds[-m:, 0] >= own).all()
+
+
 @pytest.mark.parametrize("verb", ["move_rows", "add_all_rows"])
 def test_accumulate_adds_the_last_rows(verb):
     X, rows = last_rows()
@@ -224,7 +243,9 @@ def test_sums_of_more_than_2_to_the_31_cells_make_the_last_center():
     inverses = (np.ones(d), 1.0, 1.0)
     published = (shift, shift, scores, half, words, heads, links, norm, 0.0, 0.0, 0.0, 1, np.zeros(3, np.float32))
     ticket, record = np.zeros(1, np.uint32), np.zeros(48, np.uint8)  # its number is the last, not its ticket
-    outputs = (*published, ticket, None, None, moved_sq, tally, 0.0, 0, record, ZERO, d, d, k)
+    drift, motion = reserved(k, np.float32), np.zeros(3, np.uint32)
+    outputs = (*published, ticket, None, None, drift, motion, moved_sq, tally, 0.0, 0, record, ZERO, d, d, k)
     run_last("recenter<float>", k, 128, sums, None, weights, None, *inverses, before, after, *outputs)
     assert after[-1].tolist() == scores[-1].tolist() == list(range(d))
     assert moved_sq[-1] == (np.arange(d) ** 2).sum()
+    assert drift[-1] >= np.sqrt(moved_sq[-1])
