@@ -226,3 +226,23 @@ def test_the_workers_keep_nothing_of_a_fit_that_is_over(client):
 
     fit(chunked(X, 500), **(OPTIONS | {"max_iter": 2}))
     assert set(client.run(n_kept).values()) == {0}
+
+
+def test_a_worker_with_a_card_uses_it():
+    """In one process, on the stand-in for CuPy: verified without a GPU."""
+    distributed = support.optional("distributed")
+    from gpukmeans.dask import KMeans
+
+    start = {"init": X[:K], "n_init": 1, "max_iter": 4}
+    expected = support.quiet_fit(gpukmeans.KMeans(K, backend="numpy", **start), X)
+    with (
+        support.standin_cupy() as control,
+        distributed.Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as client,
+    ):
+        rows = chunked(X, 1000)
+        model = support.quiet_fit(KMeans(K, backend="cupy", client=client, **start), rows)
+        labels = model.labels_.compute()
+        assert any(name.startswith("assign") for name in control.log.launches)
+    assert_same_array(labels, expected.labels_)
+    for name in FITTED:
+        assert np.array_equal(getattr(model, name), getattr(expected, name)), name
