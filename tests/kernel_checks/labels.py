@@ -27,16 +27,16 @@ def between(C: Any, n: int, dtype: Any) -> np.ndarray:
     return ((A + B) / 2 + t[:, None] * (B - A)).astype(dtype)
 
 
-def long_chain(dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A row whose score loses more than the bound allows if its chain of multiply-adds is not cut.
+def long_chain(dtype: Any, part: float = 0.49) -> tuple[np.ndarray, np.ndarray]:
+    """A row whose score loses (or gains) more than the bound allows if its chain of multiply-adds is not cut.
 
-    The first product is 1.5, and each of the others 0.49 units in the last place of what a chain then holds.
+    The first product is 1.5, and each of the others `part` of a unit in the last place of what a chain then holds.
     """
     c = np.full(2000, 2.0**-12)
     c[0] = 1
     near = c.copy()
     near[1999] *= 1 - 2.0**-12
-    x = np.full((1, 2000), 0.49 * 2.0**-11)
+    x = np.full((1, 2000), part * 2.0**-11)
     x[0, 0] = 1.5
     return x.astype(dtype), np.stack([near, c, -c, -near]).astype(dtype)  # their mean, the shift, is 0
 
@@ -156,7 +156,8 @@ def check_resolve(dtypes: Any = ("f4", "f8")) -> None:
             assert_resolved(X, C, chosen, int((second - best <= gaps)[chosen].sum()))
             assert 0 in chosen
             assert k == 1 or second[0] - best[0] <= gaps[0], "the first row is open"
-        assert_resolved(*long_chain(dtype), [0])
+        for part in (0.49, 0.51):
+            assert_resolved(*long_chain(dtype, part), [0])
     # the second center is nearer by less than float32 can tell, where there is one so far away
     C = np.array([[1 + 2.0**-23, 0], [1, 0], [-1000, 0]], np.float32)
     assert_resolved(np.zeros((1, 2), np.float32), C, [0], 1)

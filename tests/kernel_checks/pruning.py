@@ -121,6 +121,10 @@ def check_prune(dtypes: Any = ("f4", "f8")) -> None:
                     n_proved += assert_pruned(X, C, labels, bounds, drift)
             assert_pruned(X, C, labels, bounds, drift, hidden=1)
             assert assert_pruned(X, C, labels, some_bounds(rng, len(X), 0.0), drift) == len(X), "all are proved"
+        # more open rows for a block than its queue has room for
+        X, C, _ = problem(1100, 1, 5, dtype, "noise")
+        X = X[is_clear(X, C, Rows(X, X).load(C))]
+        assert_pruned(X, C, np.zeros(len(X), np.int64), np.full((len(X), 2), np.nan, np.float32), np.zeros(5))
     assert n_proved > 1000, "rows that are proved"
     check_moved()
     check_bounds_of()

@@ -1,8 +1,8 @@
 """Defects of keys.cuh, assign_sm80.cu, assign_sm80_wide.cu and pack.cuh, and of what recenter.cu does for them.
 
 Not here, because no bit changes: which label a row gets whose two best keys are equal, and the smaller one of it and
-k - 1, as such rows are in the list; __syncwarp, as the harness takes shuffles and ldmatrix for one, which CUDA does not
-promise.
+k - 1, as such rows are in the list; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
+takes shuffles and ldmatrix for one, which CUDA does not promise.
 """
 
 # file, check that sees them, kernels that are built with them: what stands there, the defect
@@ -204,12 +204,11 @@ TABLE = {
         ("(size_t)how->rows * how->row_bytes)", "(size_t)k * how->row_bytes)"),
         ("quads + how->rows / 2);", "quads + how->rows / 2 - 1);"),
         ("  if (threadIdx.x) return;\n  float*", "  float*"),
-        ("high = in_word == 2 && 2 * i + 1 < d ?", "high = in_word == 2 && 2 * i + 1 <= d ?"),
         ("c[2 * i + 1] : 0.f;", "c[2 * i] : 0.f;"),
         ("i * in_word < d; i", "i * in_word < d - 1; i"),
-        ("row[i] = how->kind == TF32", "row[i] = how->kind != BF16"),
     ],
     ("pack.cuh", "tensor types", "publish_centers"): [
+        ("row[i] = how->kind == TF32", "row[i] = how->kind != BF16"),
         ("constexpr float HIDDEN = 1e38f;", "constexpr float HIDDEN = 1e20f;"),
         ("how->kind == BF16 ?", "how->kind == FP16 ?"),
         ("how->kind == BF16 ?", "how->kind != TF32 ?"),
