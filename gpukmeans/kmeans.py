@@ -146,7 +146,8 @@ class KMeans(CentersEstimator):
     Where tensor cores find the labels first: 4,096 rows of X as a sample, and up to 528 bytes for each cluster (three
     times that while the type is chosen); without room for it float32 does. With more than 128 features it may be 4
     bytes for each cluster and feature instead, and as many for each feature of the rows at work, 256 on each
-    multiprocessor of the card: 138 MB for 1,000 features and 132 multiprocessors.
+    multiprocessor of the card: 138 MB for 1,000 features and 132 multiprocessors (not where such rows are streamed:
+    these stay with float32).
     C-contiguous rows of float16, and torch tensors of bfloat16, take 2 bytes a value there (backend 'cupy'), and 32 MB
     for a block of them in float32, made anew in each pass. On the CPU they are copied in float32, as they are in `fit`
     of other estimators.
