@@ -266,7 +266,7 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
         if block_rows < smallest:
             needed = max(least + smallest * per_block_row, job.card(smallest, False))
             needed = needed if job.on_card else min(needed, whole)
-            raise _too_little(job, cap, needed, "even with rows streamed in the smallest blocks")
+            raise _too_little(job, cap, needed, "even with rows streamed in the smallest blocks", read)
     n_blocks = -(-n // block_rows)
     host = least + block_rows * per_block_row
     left = SUMS_BYTES if cap is None else cap - host
@@ -276,9 +276,10 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
     return plan("streamed", block_rows, host, card, keeps_sums=keeps, resident=resident)
 
 
-def _too_little(job: Job, cap: int, needed: int, why: str) -> ValueError:
+def _too_little(job: Job, cap: int, needed: int, why: str, read: int = 0) -> ValueError:
+    unpacked = f"{as_text(read)} are what is unpacked to read a few rows, and " if read else ""
     return ValueError(
         f"max_memory={as_text(cap)} is too little: this fit needs {as_text(needed)} ({needed:,} bytes), {why}. Of it "
-        f"{as_text(job.n_samples * job.per_row)} are {job.per_row} bytes for each of {job.n_samples:,} rows, 4 of them "
-        "for the label. Give more, or fewer rows; init with an array takes less than 'k-means++' or 'random'."
+        f"{unpacked}{as_text(job.n_samples * job.per_row)} are {job.per_row} bytes for each of {job.n_samples:,} rows, "
+        "4 of them for the label. Give more, or fewer rows; init with an array takes less than 'k-means++' or 'random'."
     )
