@@ -39,3 +39,6 @@ MARGIN = 2.0**-20
 
 TINY = 2.0**-62
 """Of a bound of the pruning: what is added to a distance, or taken from it, that could be 0."""
+
+VANISHED = 2.0**-60
+"""Of the norm of a row: what is added to it, for squares that vanish."""

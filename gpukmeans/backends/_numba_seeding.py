@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..exact import Float64Array, Int64Array
 from ._numba_compiler import compiled
 from ._numba_passes import weighted_max
-from ._simd import address_of
+from ._simd_rows import address_of
 from ._simd_seeding import DENSE, ROWS, TRIALS, make_add_gains, make_fetch, make_try_rows
 
 BATCH = 1024

@@ -1,10 +1,9 @@
 """The fast pass of the CPU in registers: score a tile of rows against all centers, keep the two smallest.
 
-`make_pack_tile` transposes rows into a tile, `make_score_tile` scores it. Rows lie in the SIMD lanes (a tile is
-n_features x TILE float32), centers are packed `group` at a time; VECTORS x group vectors of scores are accumulated in
-registers and no matrix of distances is ever written. `make_dot_tile` is for few centers of many features, where
-transposing the rows would cost more than scoring them. LLVM vector code is emitted directly, because LLVM's own
-vectoriser does not block for registers.
+`make_score_tile` scores a tile of `_simd_rows`. Rows lie in the SIMD lanes (a tile is n_features x TILE float32),
+centers are packed `group` at a time; VECTORS x group vectors of scores are accumulated in registers and no matrix of
+distances is ever written. `make_dot_tile` is for few centers of many features, where transposing the rows would cost
+more than scoring them. LLVM vector code is emitted directly, as LLVM's own vectoriser does not block for registers.
 
 score = half_c + sum_j fma(-c'_j, x'_j), one chain of fused multiply-adds, or one chain for each CHAIN features
 whose sums are then added (a shorter chain has a smaller error bound, see `exact.score_bound`).
@@ -24,32 +23,6 @@ from ..exact import CHAIN
 from ._layout import LANES, TILE, VECTORS
 
 cgutils: Any = _cgutils  # untyped
-
-
-def _address_of(typing: Any, array: Any, index: Any) -> Any:
-    """Address of the element of a C-contiguous array with that number; Numba takes long to compile `ctypes.data`."""
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        kind = signature.args[0]
-        data = b.ptrtoint(context.make_array(kind)(context, b, args[0]).data, ir.IntType(64))
-        return b.add(data, b.mul(args[1], ir.Constant(ir.IntType(64), kind.dtype.bitwidth // 8)))
-
-    return types.intp(array, types.intp), codegen
-
-
-def _copy_bytes(typing: Any, target: Any, source: Any, n_bytes: Any) -> Any:
-    """Copy `n_bytes` bytes from one address to another."""
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        cgutils.raw_memcpy(b, b.inttoptr(args[0], pointer), b.inttoptr(args[1], pointer), args[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp), codegen
-
-
-address_of: Any = intrinsic(_address_of)
-copy_bytes: Any = intrinsic(_copy_bytes)
 
 
 def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
@@ -163,154 +136,6 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
         return types.void(*[types.intp] * 8), codegen
 
     kernel: Callable[..., None] = score_tile
-    return kernel
-
-
-def make_pack_narrow(n_features: int, double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, shift, tile)``: as `make_pack_tile`, for TILE contiguous rows of 2 to 4 features.
-
-    LANES rows are read as one long vector, and each feature is a shuffle of it.
-    """
-    i32, i64 = ir.IntType(32), ir.IntType(64)
-    scalar = ir.DoubleType() if double else ir.FloatType()
-    target, mask_type = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(i32, LANES)
-    long = ir.VectorType(scalar, LANES * n_features)
-    size = 8 if double else 4
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, shift, tile = args
-
-        def at(base: Any, offset: int, kind: Any) -> Any:
-            return b.inttoptr(b.add(base, ir.Constant(i64, offset)), kind.as_pointer())
-
-        first_lane = ir.Constant(mask_type, [0] * LANES)
-        for v in range(VECTORS):
-            values = b.load(at(rows, v * LANES * n_features * size, long), align=4)
-            for j in range(n_features):
-                mask = ir.Constant(mask_type, [j + n_features * lane for lane in range(LANES)])
-                x = b.shuffle_vector(values, ir.Constant(long, ir.Undefined), mask)
-                s = b.load(at(shift, j * size, scalar), align=4)
-                undefined = ir.Constant(x.type, ir.Undefined)
-                moved = b.fsub(
-                    x, b.shuffle_vector(b.insert_element(undefined, s, ir.Constant(i32, 0)), undefined, first_lane)
-                )
-                moved = b.fptrunc(moved, target) if double else moved
-                b.store(moved, at(tile, (j * TILE + v * LANES) * 4, target), align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def pack_narrow(typing: Any, rows: Any, shift: Any, tile: Any) -> Any:
-        return types.void(*[types.intp] * 3), codegen
-
-    kernel: Callable[..., None] = pack_narrow
-    return kernel
-
-
-def make_pack_tile(double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, ahead, shift, tile, n_features)``: tile = (rows - shift) transposed, as float32.
-
-    rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
-    tile: (n_features, TILE) float32. What lies `ahead` bytes behind the rows is fetched into the cache: the next tile,
-    if they are in order; so many streams at once are more than the processor foresees. LANES x LANES values at a time
-    are transposed in registers; the last of them overlap with those before. Below LANES features, LANES are read of
-    every row and of `shift`, and the tile has LANES rows: what lies behind a row must be readable; it is not used.
-    """
-    i32, i64 = ir.IntType(32), ir.IntType(64)
-    scalar = ir.DoubleType() if double else ir.FloatType()
-    source, target = ir.VectorType(scalar, LANES), ir.VectorType(ir.FloatType(), LANES)
-    size = 8 if double else 4
-    mask_type = ir.VectorType(i32, LANES)
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, ahead, shift, tile, n_features = args
-        i8 = ir.IntType(8)
-        prefetch_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
-        prefetch = cgutils.get_or_insert_function(b.module, prefetch_type, "llvm.prefetch.p0")
-
-        def const(value: int) -> Any:
-            return ir.Constant(i64, value)
-
-        def load(base: Any) -> Any:
-            return b.load(b.inttoptr(base, source.as_pointer()), align=4)
-
-        one_short = b.sub(n_features, const(1))
-        n_chunks = b.add(b.sdiv(one_short, const(LANES)), const(1))
-        last = b.sub(n_features, const(LANES))
-        last = b.select(b.icmp_signed("<", last, const(0)), const(0), last)
-        with cgutils.for_range(b, n_chunks) as chunks:
-            first = b.mul(chunks.index, const(LANES))
-            first = b.select(b.icmp_signed("<", first, last), first, last)
-            offset = b.mul(first, const(size))
-            chunk_shift = load(b.add(shift, offset))
-            chunk_tile = b.add(tile, b.mul(first, const(TILE * 4)))
-            with cgutils.for_range(b, const(VECTORS)) as groups:
-                addresses = b.add(rows, b.mul(groups.index, const(LANES * 8)))
-                block = []
-                for r in range(LANES):
-                    row = b.load(b.inttoptr(b.add(addresses, const(r * 8)), i64.as_pointer()), align=8)
-                    place = b.add(row, offset)
-                    for line in range(0, LANES * size, 64):
-                        coming = b.inttoptr(b.add(b.add(place, ahead), const(line)), i8.as_pointer())
-                        b.call(prefetch, [coming, *(ir.Constant(i32, hint) for hint in (0, 2, 1))])
-                    x = b.fsub(load(place), chunk_shift)
-                    block.append(b.fptrunc(x, target) if double else x)
-                bit = 1
-                while bit < LANES:  # exchange one bit of the row number with the same bit of the lane number
-                    keep = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
-                    take = [lane ^ bit if not lane & bit else LANES + lane for lane in range(LANES)]
-                    for r in range(LANES):
-                        if not r & bit:
-                            even, odd = block[r], block[r | bit]
-                            block[r] = b.shuffle_vector(even, odd, ir.Constant(mask_type, keep))
-                            block[r | bit] = b.shuffle_vector(even, odd, ir.Constant(mask_type, take))
-                    bit *= 2
-                column = b.add(chunk_tile, b.mul(groups.index, const(LANES * 4)))
-                for r in range(LANES):
-                    pointer = b.inttoptr(b.add(column, const(r * TILE * 4)), target.as_pointer())
-                    b.store(block[r], pointer, align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def pack_tile(typing: Any, rows: Any, ahead: Any, shift: Any, tile: Any, n_features: Any) -> Any:
-        return types.void(*[types.intp] * 5), codegen
-
-    kernel: Callable[..., None] = pack_tile
-    return kernel
-
-
-def make_square_norms() -> Callable[..., None]:
-    """Numba intrinsic ``(tile, norms, n_features)``: the sum of squares of each row of a tile, in feature order.
-
-    The sums stay in registers; a compiler that must think that `norms` is part of the tile would store every one.
-    """
-    i64 = ir.IntType(64)
-    vector = ir.VectorType(ir.FloatType(), LANES)
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        tile, norms, n_features = args
-        fma_type = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(b.module, fma_type, f"llvm.fma.v{LANES}f32")
-
-        def at(base: Any, v: int) -> Any:
-            return b.inttoptr(b.add(base, ir.Constant(i64, v * LANES * 4)), vector.as_pointer())
-
-        totals = [cgutils.alloca_once(b, vector) for _ in range(VECTORS)]
-        for total in totals:
-            b.store(ir.Constant(vector, [0.0] * LANES), total)
-        with cgutils.for_range(b, n_features) as loop:
-            row = b.add(tile, b.mul(loop.index, ir.Constant(i64, TILE * 4)))
-            for v, total in enumerate(totals):
-                x = b.load(at(row, v), align=4)
-                b.store(b.call(fma, [x, x, b.load(total)]), total)
-        for v, total in enumerate(totals):
-            b.store(b.load(total), at(norms, v), align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def square_norms(typing: Any, tile: Any, norms: Any, n_features: Any) -> Any:
-        return types.void(*[types.intp] * 3), codegen
-
-    kernel: Callable[..., None] = square_norms
     return kernel
 
 

@@ -8,14 +8,6 @@ from ._layout import TILE
 from ._numba_compiler import compiled
 
 
-def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
-    """Squares of |x'|, rounded while they were added, to upper bounds of |x'|."""
-    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)
-    tiny = np.float32(2.0**-60)  # squares that vanish
-    for i in range(TILE):
-        norm[i] = np.sqrt(norm[i]) * inflate + tiny
-
-
 def _nothing_scored(best, second, label):  # type: ignore[no-untyped-def]
     """Best and second best score before the first center; a loop compiles sooner than slices."""
     for i in range(TILE):
@@ -38,6 +30,5 @@ def _smallest_two(scores, half, best, label, second):  # type: ignore[no-untyped
             best[i] = score if score < old else old
 
 
-round_up_norms = compiled(_round_up_norms, inner=True)
 nothing_scored = compiled(_nothing_scored, inner=True)
 smallest_two = compiled(_smallest_two, inner=True)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..exact import CHAIN
-from ._layout import LANES, MARGIN, TILE, TINY
+from ._layout import LANES, MARGIN, TILE, TINY, VANISHED
 from ._numba_compiler import compiled
-from ._tiles_common import nothing_scored, round_up_norms, smallest_two
+from ._tiles_common import nothing_scored, smallest_two
 
 _MARGIN, _TINY = np.float32(MARGIN), np.float32(TINY)
+
+
+def _round_up_norms(norm, n_features):  # type: ignore[no-untyped-def]
+    """Squares of |x'|, rounded while they were added, to upper bounds of |x'|."""
+    inflate = np.float32(1.0 + (n_features + 8) * 2.0**-24)
+    tiny = np.float32(VANISHED)
+    for i in range(TILE):
+        norm[i] = np.sqrt(norm[i]) * inflate + tiny
 
 
 def _moved(X, row, j, shift):  # type: ignore[no-untyped-def]
@@ -133,6 +141,7 @@ def _slack_under(group_best, group_second, group_label, label, norm, error, u): 
     return low
 
 
+round_up_norms = compiled(_round_up_norms, inner=True)
 moved = compiled(_moved, inner=True)
 sum_of_lanes = compiled(_sum_of_lanes, inner=True)
 distance = compiled(_distance, inner=True)

@@ -6,16 +6,17 @@ from ..exact import CHAIN
 from . import _simd_bounds
 from ._layout import LANES, TILE
 from ._numba_compiler import compiled
-from ._simd import (
+from ._simd import make_dot_tile, make_score_tile
+from ._simd_rows import (
     address_of,
-    copy_bytes,
-    make_dot_tile,
+    copy_rows,
     make_pack_narrow,
     make_pack_tile,
-    make_score_tile,
+    make_round_up_norms,
     make_square_norms,
+    row_addresses,
 )
-from ._tiles_common import round_up_norms, smallest_two
+from ._tiles_common import smallest_two
 
 _pack32 = make_pack_tile(double=False)
 _pack64 = make_pack_tile(double=True)
@@ -28,6 +29,7 @@ _score4_chained = make_score_tile(4, chained=True)
 _dot32_5, _dot32_4 = (make_dot_tile(width, double=False) for width in (5, 4))
 _dot64_5, _dot64_4 = (make_dot_tile(width, double=True) for width in (5, 4))
 _square_norms = make_square_norms()
+_round_up_norms = make_round_up_norms()
 _merge, _excess, _slack = _simd_bounds.merge, _simd_bounds.excess, _simd_bounds.slack
 
 
@@ -51,34 +53,25 @@ pack_narrow = compiled(_pack_narrow, inner=True)
 
 
 def _load_rows(  # type: ignore[no-untyped-def]
-    data, double, n_samples, n_features, rows, in_order, address, padded, shift, tile, norm
+    data, double, n_samples, n_features, first, rows, in_order, address, padded, shift, tile, norm
 ):  # fmt: skip
     row_bytes = n_features * (8 if double else 4)
     if in_order and 2 <= n_features <= 4:
-        pack_narrow(data + rows[0] * row_bytes, 8 if double else 4, n_features, shift, address_of(tile, 0))
+        pack_narrow(data + first * row_bytes, 8 if double else 4, n_features, shift, tile)
     else:
-        last = rows[0]
-        for i in range(TILE):
-            address[i] = data + rows[i] * row_bytes
-            last = rows[i] if rows[i] > last else last
+        last = row_addresses(rows, data, row_bytes, address)
         if n_features < LANES and last + LANES > n_samples:  # LANES values of every row could not be read
-            for i in range(TILE):
-                copy_bytes(address_of(padded, i * LANES), address[i], row_bytes)
-                address[i] = address_of(padded, i * LANES)
+            copy_rows(address, row_bytes, padded)
             in_order = False
-        pack_rows(address, TILE * row_bytes if in_order else 0, double, shift, tile, n_features)
-    _square_norms(address_of(tile, 0), address_of(norm, 0), n_features)
-    round_up_norms(norm, n_features)
+        ahead = TILE * row_bytes if in_order else 0
+        if double:
+            _pack64(address, ahead, shift, tile, n_features)
+        else:
+            _pack32(address, ahead, shift, tile, n_features)
+    _square_norms(tile, norm, n_features)
+    _round_up_norms(norm, n_features)
 
 
-def _pack_rows(address, ahead, double, shift, tile, n_features):  # type: ignore[no-untyped-def]
-    if double:
-        _pack64(address_of(address, 0), ahead, shift, address_of(tile, 0), n_features)
-    else:
-        _pack32(address_of(address, 0), ahead, shift, address_of(tile, 0), n_features)
-
-
-pack_rows = compiled(_pack_rows, inner=True)
 load_rows = compiled(_load_rows, inner=True)
 
 
@@ -93,7 +86,10 @@ def _load_tile(X, rows, in_order, address, padded, shift, tile, norm):  # type: 
     if double:
         data, shifts = address_of(X[1], 0), address_of(shift[1], 0)
     n_samples = X[0].shape[0] + X[1].shape[0]
-    load_rows(data, double, n_samples, n_features, rows, in_order, address, padded, shifts, tile, norm)
+    load_rows(
+        data, double, n_samples, n_features, rows[0], address_of(rows, 0), in_order, address_of(address, 0),
+        address_of(padded, 0), shifts, address_of(tile, 0), address_of(norm, 0),
+    )  # fmt: skip
 
 
 def _score_addresses(  # type: ignore[no-untyped-def]
@@ -147,7 +143,7 @@ def _score_blocks(  # type: ignore[no-untyped-def]
             _dot32_5(a, s, c, out, v, n_features, n_blocks)
         else:
             _dot32_4(a, s, c, out, v, n_features, n_blocks)
-    round_up_norms(norm, n_features)
+    _round_up_norms(address_of(norm, 0), n_features)
     smallest_two(scores, half, best, label, second)
 
 
