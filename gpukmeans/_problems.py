@@ -24,7 +24,7 @@ class Problem:
     Attributes
     ----------
     n_samples, n_features, n_clusters : int
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "float16"}
     kind : str
         "blobs" that overlap; "ties": small whole numbers; "duplicates": fewer distinct rows than clusters, so that
         clusters stay empty; "offset": blobs near 1e6; "spread": entries scaled by 2**-14 to 2**14; "subnormal",
@@ -124,16 +124,21 @@ def problems(backend: str, *, full: bool = False) -> list[Problem]:
     small += [Problem(1000, d, 8, kind=kind) for kind in ("offset", "spread", *_EXPONENT) for d in (5, 24)]
     small += [Problem(1000, 6, 8, kind=kind, weighted=True) for kind in _EXPONENT]
     small += [Problem(1001, d, 8, layout="odd") for d in (3, 16, 33)] + [Problem(1000, 20, 8, layout="csr")]
+    halves: list[Problem] = []
     if backend == "cupy":
         small += [Problem(4000, 64, 16, streamed=True), Problem(4000, 96, 140, weighted=True, streamed=True)]
         for stage in ("bf16", "fp16", "tf32"):
             small += [Problem(*shape, first_stage=stage) for shape in ((200, 40, 70), (1000, 18, 20), (150, 300, 9))]
             small += [Problem(300, 24, 40, kind=kind, first_stage=stage) for kind in ("ties", "duplicates", "offset")]
             small += [Problem(20_000, 100, 300, max_iter=5, first_stage=stage)]
+        halves += [Problem(*shape, "float16") for shape in ((1000, 3, 5), (700, 33, 20), (300, 257, 9))]
+        halves += [Problem(1000, 20, 40, "float16", weighted=True)]
+        halves += [Problem(1001, 16, 8, "float16", layout="odd"), Problem(4000, 64, 16, "float16", streamed=True)]
+        halves += [Problem(500, d, 40, "float16", first_stage="fp16") for d in (24, 300)]
     large = [Problem(100_000, 32, 256, max_iter=5), Problem(200_000, 3, 8, "float64", weighted=True)]
     if full:
         if backend == "cupy":
             large.append(Problem(400_000, 128, 64, max_iter=5, streamed=True))
         large += [Problem(1_000_000, 3, 16), Problem(1_000_000, 16, 64, max_iter=10)]
         large += [Problem(200_000, 128, 512, max_iter=5), Problem(100_000, 64, 300, "float64", max_iter=5)]
-    return [*small, *(replace(problem, dtype="float64") for problem in small), *large]
+    return [*small, *(replace(problem, dtype="float64") for problem in small), *halves, *large]

@@ -85,6 +85,7 @@ class BisectingKMeans(CentersEstimator):
     -----
     Memory: as :class:`KMeans`, and a copy of the rows of the cluster that is divided with 8 bytes a row for their
     numbers. Data on a card of another kind than CuPy's is copied to the host once, from where bisections are streamed.
+    Rows of 16 bits are copied in float32, but not for `predict`, `transform` and `score`.
 
     Rows of weight 0 get a label and change nothing. `transform` and `score` know no tree: `score` is by the nearest of
     all centers, as in scikit-learn.

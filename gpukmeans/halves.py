@@ -14,7 +14,7 @@ from .exact import FloatArray
 
 
 class Halves:
-    """Rows of 16 bits as the verbs take them: float32, times a power of two. Some are expanded while they are in use.
+    """Rows of 16 bits as the verbs take them: float32 to all but the kernels, which convert a value as they read it.
 
     Parameters
     ----------
@@ -23,14 +23,13 @@ class Halves:
     kind : {"fp16", "bf16"}
     source : object
         The array that was passed.
-    exponent : int, default=0
     """
 
     dtype = np.dtype(np.float32)
     ndim = 2
 
-    def __init__(self, words: Any, kind: str, source: Any, exponent: int = 0) -> None:
-        self.words, self.kind, self.source, self.exponent = words, kind, source, exponent
+    def __init__(self, words: Any, kind: str, source: Any) -> None:
+        self.words, self.kind, self.source = words, kind, source
         self.shape: tuple[int, int] = words.shape
 
     def __len__(self) -> int:
@@ -39,7 +38,7 @@ class Halves:
     def __getitem__(self, key: Any) -> Any:
         """Of a slice the same of these rows; else rows, or a value by row and column, in float32 on the host."""
         if isinstance(key, slice):
-            return Halves(self.words[key], self.kind, self.source, self.exponent)
+            return Halves(self.words[key], self.kind, self.source)
         return self.expand(to_host(self.words[key]))
 
     def expand(self, words: NDArray[np.uint16]) -> FloatArray:
@@ -48,8 +47,7 @@ class Halves:
             values: FloatArray = words.view(np.float16).astype(np.float32)
         else:
             values = (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        with np.errstate(over="ignore", under="ignore"):
-            return np.ldexp(values, self.exponent) if self.exponent else values
+        return values
 
     def toarray(self, order: str = "C") -> FloatArray:
         """All of them, on the host."""
@@ -57,10 +55,6 @@ class Halves:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> FloatArray:
         return self.toarray()
-
-    def scaled(self, exponent: int) -> Halves:
-        """The same rows times 2**exponent."""
-        return Halves(self.words, self.kind, self.source, self.exponent + exponent)
 
 
 def halves(X: Any) -> Any:

@@ -18,6 +18,7 @@ from .arrays import caller, like
 from .backends import Work, get_backend
 from .checkpoint import Watch, identity, read, set_rng_state
 from .exact import Float64Array
+from .halves import halves
 from .history import History
 from .memory import Plan, cap_of
 from .planning import as_planned, chosen_backend, plan_of
@@ -148,9 +149,9 @@ class KMeans(CentersEstimator):
     bytes for each cluster and feature instead, and as many for each feature of the rows at work, 256 on each
     multiprocessor of the card: 138 MB for 1,000 features and 132 multiprocessors (not where such rows are streamed:
     these stay with float32).
-    C-contiguous rows of float16, and torch tensors of bfloat16, take 2 bytes a value there (backend 'cupy'), and 32 MB
-    for a block of them in float32, made anew in each pass. On the CPU they are copied in float32, as they are in `fit`
-    of other estimators.
+    C-contiguous rows of float16, and torch tensors of bfloat16, stay there as they are stored, 2 bytes a value (with
+    'cupy' and 'cupy:all'; data that is scaled in float32); all else is as for float32. On the CPU and with 'numba-cuda'
+    they are copied in float32, and arrays of the host are streamed in float32 where `max_memory` is set.
     Where bounds pay: 8 bytes a row more while they are kept; they are the first to go when memory runs out. Rows that
     are streamed, or on several cards, have none.
     The loop sends 56 bytes an iteration back to the host, which reads them one iteration late.
@@ -500,7 +501,7 @@ def kmeans_plusplus(
     check_parameters("kmeans_plusplus", random_state=random_state)
     given = X
     with caller(given):
-        X = check_data(X)
+        X = check_data(halves(X))
         check_enough_samples(X.shape[0], n_clusters)
         device = get_backend(backend, work=Work.of(X, n_clusters, n_passes=1))
         X = device.accept(X)

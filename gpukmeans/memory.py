@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._reading import PIECE_BYTES
+from .halves import Halves
 from .streaming import Streamed
 
 VARIABLE = "GPUKMEANS_MAX_MEMORY"
@@ -77,11 +78,12 @@ class Job:
     backend: str
     workers: int
     n_cards: int = 1  # that the rows are spread over
+    stored: int = 0  # bytes of a value of X where it is held in others than are computed with
 
     @property
     def row_bytes(self) -> int:
         """Of a row of X."""
-        return self.n_features * self.itemsize
+        return self.n_features * (self.stored or self.itemsize)
 
     @property
     def on_card(self) -> bool:
@@ -228,7 +230,7 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
     `X` is `Streamed` rows, whose ``held`` is the array that the caller holds, or checked data in memory.
     """
     streams = isinstance(X, Streamed)
-    held = not streams or X.held is not None
+    held = X.held is not None if streams else bool(job.stored) or not isinstance(X, Halves)
     copy = 0 if held else job.n_samples * job.row_bytes
     read = getattr(getattr(X, "source", None), "overhead", 0)
     start = {"k-means++": 2 * (job.n_clusters - 1), "k-means||": 6}.get(job.init, 0)
@@ -249,7 +251,7 @@ def fit_plan(job: Job, X: Any, cap: int | None, *, why: str, kernel: str, with_v
         return plan("in memory", job.n_samples, whole, 0)
     if not streams:
         card = job.card(job.n_samples, True)
-        host = job.n_samples * job.per_row + job.fixed + job.n_cards * (128 << 20)
+        host = job.n_samples * job.per_row + job.fixed + copy + job.n_cards * (128 << 20)
         if cap is not None and max(host, card) > cap:
             raise _too_little(job, cap, max(host, card), "and the rows are of a kind that is not streamed")
         return plan("in memory", job.n_samples, host, card)

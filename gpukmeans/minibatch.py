@@ -19,6 +19,7 @@ from .backends import Work, get_backend
 from .backends.base import Backend, Rows
 from .batches import Convergence, RunningMeans
 from .exact import Encoding, Float64Array
+from .halves import halves
 from .prepare import Prepared, mean_variance, prepare
 from .validation import (
     check_data,
@@ -106,7 +107,8 @@ class MiniBatchKMeans(CentersEstimator):
     `fit` draws batches with replacement, with probability proportional to the weights, which then count no more;
     `partial_fit` takes the rows as they are, with their weights. All batches of `partial_fit` must have one dtype.
 
-    Memory: X is not copied if it is a C-contiguous array of float32 or float64. Beside it `fit` holds 8 bytes a row
+    Memory: X is not copied if it is a C-contiguous array of float32 or float64, or of 16 bits on a card (see
+    :class:`KMeans`). Beside it `fit` holds 8 bytes a row
     for labels, 8 more with weights, and some copies of a batch. Draws among rows cost no memory for each row.
     Data on a card is worked on there; each batch is gathered through the host (from a copy of all rows there, for an
     array of Numba), so small batches gain nothing by it.
@@ -196,7 +198,7 @@ class MiniBatchKMeans(CentersEstimator):
             return self._fit(X, sample_weight)
 
     def _fit(self, given: Any, sample_weight: Any) -> MiniBatchKMeans:
-        X = check_data(given, estimator=self, reset=True)
+        X = check_data(halves(given), estimator=self, reset=True)
         n_samples = X.shape[0]
         check_enough_samples(n_samples, self.n_clusters)
         weights = check_sample_weight(sample_weight, n_samples)
@@ -262,7 +264,7 @@ class MiniBatchKMeans(CentersEstimator):
 
     def _partial_fit(self, given: Any, sample_weight: Any) -> MiniBatchKMeans:
         is_first = not hasattr(self, "cluster_centers_")
-        X = check_data(given, estimator=self, reset=is_first)
+        X = check_data(halves(given), estimator=self, reset=is_first)
         n_samples = X.shape[0]
         weights = check_sample_weight(sample_weight, n_samples)
         names = getattr(self, "feature_names_in_", None)

@@ -8,6 +8,7 @@ from typing import Any
 from .backends import Work, available_backends, get_backend
 from .backends._threads import effective_n_threads
 from .backends.base import Backend
+from .halves import Halves
 from .memory import SMALLEST_BLOCK, Job, Plan, as_text, cap_of, fit_plan
 from .streaming import Streamed
 
@@ -60,9 +61,9 @@ def limit_blocks(X: Streamed, max_memory: Any, n_clusters: int, backend: Backend
 def _job(X: Any, n_clusters: int, init: str, n_init: int, weighted: bool, backend: Backend) -> Job:
     n_samples, n_features = X.shape
     workers = effective_n_threads() if backend.name == "numba" else 1
-    itemsize = X.dtype.itemsize
-    n_cards = backend.n_shares(X)
-    return Job(n_samples, n_features, n_clusters, itemsize, init, n_init, weighted, backend.name, workers, n_cards)
+    stored = 2 if isinstance(X, Halves) and backend.keeps_halves else 0
+    sizes = (n_samples, n_features, n_clusters, X.dtype.itemsize)
+    return Job(*sizes, init, n_init, weighted, backend.name, workers, backend.n_shares(X), stored)
 
 
 def _why(asked: str, chosen: str) -> str:

@@ -6,7 +6,7 @@
 //   in    x (n, d) T; weight (n) float64 or null; fresh (n) int32: the labels of this iteration;
 //         scale (d) = 2^e_j; wscale = 2^e_w; two_bits = 2^bits; halted (1)
 //   inout label (n) int32: those of the iteration before (< 0: the row is in no cluster yet), fresh afterwards;
-//         sums, sums_low (k, d); weights, weights_low (k): 64-bit integers. sums_low is null for float32 data;
+//         sums, sums_low (k, d); weights, weights_low (k): 64-bit integers. sums_low is null unless T is double;
 //         without weights `weights` counts rows and weights_low is null
 //         tally: its `moved` grows by the rows whose label changed
 //   launch  any number of blocks of SUM_THREADS. lanes: threads a row, a power of two up to 32
@@ -14,7 +14,7 @@
 //           add_all_rows: 8 bytes for each integer of the sums, where that fits; for rows that are in no cluster yet
 //   traffic  8 n bytes of labels; X of the rows that are added, (2 d + 2) 8-byte atomics for each (in L2; for
 //           add_all_rows in shared memory)
-//   instances  add_all_rows<T>, move_rows<T>, T = float, double
+//   instances  add_all_rows<T>, move_rows<T>, T = float, double, Float16, Bfloat16
 #include "warp.cuh"
 
 constexpr int SUM_THREADS = 256;

@@ -5,7 +5,7 @@
 // The chain of d fused multiply-adds starts at |c'|^2/2 and multiplies shift - x by c', so no arithmetic is left for the
 // end. Each row keeps its best and second best score; a row with second - best <= 2 E goes to `list` for recheck.cu.
 //
-//   in    x (n, d) T; shift (ldc) T, zero padded; cs (kp, ldc) float32: c', zero padded; half (kp) float32: |c'|^2/2, +inf for
+//   in    x (n, d) T; shift (ldc) Computed<T>, zero padded; cs (kp, ldc) float32: c', zero padded; half (kp) float32: |c'|^2/2, +inf for
 //         padding and for duplicates; bound[3]; all prepared by recenter.cu, so that no test of k is left here;
 //         halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order
@@ -16,7 +16,8 @@
 //                         d <= DP = ldc, kp = k rounded up to 4
 //   traffic X once (twice from cache), 4 n bytes of labels; per block the centers once: n / ROWS * k d * 4 bytes from L2
 //   flops   2 n k d
-//   instances  assign_tiled<T, ALIGNED, CUT>, assign_small<T, DP = 4, 8, 16, R = 4>, T = float, double
+//   instances  assign_tiled<T, ALIGNED, CUT>, assign_small<T, DP = 4, 8, 16, R = 4>, T = float, double, Float16, Bfloat16; 16 bits are
+//              not ALIGNED: loads are few beside 64 multiply-adds each
 #include "label.cuh"
 
 #ifndef ASSIGN_SIDE
@@ -37,14 +38,14 @@ __device__ __forceinline__ Four<double> load_aligned(const double* p) {
   return {a.x, a.y, b.x, b.y};
 }
 template <bool ALIGNED, class T> __device__ __forceinline__ Four<T> load4(const T* p, int left) {
-  Four<T> v = {T(0), T(0), T(0), T(0)};
-  if (ALIGNED) { if (left > 0) v = load_aligned(p); }
+  Four<T> v = {T{}, T{}, T{}, T{}};
+  if constexpr (ALIGNED) { if (left > 0) v = load_aligned(p); }
   else { if (left > 0) v.x = p[0]; if (left > 1) v.y = p[1]; if (left > 2) v.z = p[2]; if (left > 3) v.w = p[3]; }
   return v;
 }
 // shift - x, rounded to float32 (float64 data: subtracted in float64). shift: 16-byte aligned
-template <class T> __device__ __forceinline__ float4 shifted(const T* shift, const Four<T>& x) {
-  const Four<T> s = load_aligned(shift);
+template <class C, class T> __device__ __forceinline__ float4 shifted(const C* shift, const Four<T>& x) {
+  const Four<C> s = load_aligned(shift);
   return make_float4((float)(s.x - x.x), (float)(s.y - x.y), (float)(s.z - x.z), (float)(s.w - x.w));
 }
 
@@ -63,7 +64,7 @@ constexpr int TILED_SHARED = 4 * (4 * STAGE + 24 * THREADS + ROWS);
 #endif
 
 template <class T, bool ALIGNED, bool CUT> __global__ void __launch_bounds__(THREADS, TILED_BLOCKS(T, CUT))
-assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
+assign_tiled(const T* __restrict__ x, const Computed<T>* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
              const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
              const int* __restrict__ halted, long long n, int d, int ldc, int kp) {
   if (*halted) return;
@@ -188,7 +189,7 @@ assign_tiled(const T* __restrict__ x, const T* __restrict__ shift, const float* 
 constexpr int SMALL_THREADS = 128, SMALL_FLOATS = ASSIGN_SMALL_FLOATS;
 
 template <class T, int DP, int R> __global__ void __launch_bounds__(SMALL_THREADS)
-assign_small(const T* __restrict__ x, const T* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
+assign_small(const T* __restrict__ x, const Computed<T>* __restrict__ shift, const float* __restrict__ cs, const float* __restrict__ half,
              const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
              const int* __restrict__ halted, long long n, int d, int ldc, int kp) {
   if (*halted) return;

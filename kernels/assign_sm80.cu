@@ -7,14 +7,14 @@
 // the rows only 4 MI scores are live, whatever the tile. The low bits of a score give way to the center's place in the tile,
 // so best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound).
 //
-//   in    x (n, d) T; shift (>= d) T; packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32, bound (3): from pack.cuh;
-//         halted (1): not 0 if the loop has stopped, then nothing is done
+//   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32,
+//         bound (3): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for resolve.cu
 //   launch  ceil(n / ROWS) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in BYTES; tiles = ceil(k / TN)
 //   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2
 //   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)
-//   instances  assign_sm80<T, KIND, BYTES, MI, WARPS, NJ>: T = float, double; KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512
-//              of a row; MI blocks of 16 rows a warp; NJ blocks of 8 centers a tile: those of _tensor_config.py
+//   instances  assign_sm80<KIND, BYTES, MI, WARPS, NJ>: KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512 of a row; MI blocks
+//              of 16 rows a warp; NJ blocks of 8 centers a tile: those of _tensor_config.py
 #include "keys.cuh"
 #include "label.cuh"
 
@@ -23,6 +23,7 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   static constexpr int PIECES = BYTES / 16;                    // of 16 bytes: the unit of cp.async and ldmatrix
   static constexpr int TN = NJ * 8, THREADS = WARPS * 32, ROWS = WARPS * MI * 16;
   static constexpr int LOADS = TN * PIECES / THREADS;          // pieces that a thread copies for each tile
+  static constexpr int FILLS = BYTES * MI > 768 ? 2 * MI : 1;  // copies of the code that fills registers: a loop would spill there
   static constexpr int KEYS = 2 * NJ;                          // places in a tile that one lane sees
   static constexpr int STAGE = TN * (BYTES + 8), STAGES = 3;   // bytes: the centers, then their quads
   static constexpr int SHARED = STAGES * STAGE + ROWS * 4;     // and |x'|^2 of the rows
@@ -38,10 +39,10 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   }
 };
 
-template <class T, int KIND, int BYTES, int MI, int WARPS, int NJ> __global__ void __launch_bounds__(WARPS * 32, 1)
-assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __restrict__ packed, const char* __restrict__ quads,
-            const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list, u64* count,
-            const int* __restrict__ halted, long long n, int d, int k) {
+template <int KIND, int BYTES, int MI, int WARPS, int NJ> __global__ void __launch_bounds__(WARPS * 32, 1)
+assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type, const char* __restrict__ packed,
+            const char* __restrict__ quads, const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list,
+            u64* count, const int* __restrict__ halted, long long n, int d, int k) {
   if (*halted) return;
   using P = Tile<BYTES, MI, WARPS, NJ>;
   DYNAMIC_SHARED(char, smem);
@@ -72,29 +73,31 @@ assign_sm80(const T* __restrict__ x, const T* __restrict__ shift, const char* __
   constexpr int WORDS = BYTES / 4, ACROSS = WORDS < 32 ? WORDS : 32;   // of a row; lanes along it
   float* norms = reinterpret_cast<float*>(smem + P::STAGES * P::STAGE) + tid / 32 * (MI * 16);
   char* slab = smem + 2 * P::STAGE + tid / 32 * (8 * BYTES);
-  unsigned a[P::STEPS][MI][4];
-  UNROLL for (int h = 0; h < R; h++) {
-    UNROLL_4 for (int r = lane / ACROSS; r < 8; r += 32 / ACROSS) {
-      const T* row = x + min(warp_row + h * 8 + r, n - 1) * d;
-      float x2 = 0.f;
-      UNROLL for (int word = lane % ACROSS; word < WORDS; word += ACROSS) {
-        const int j = word * IN_WORD;
-        const float v = j < d ? (float)(shift[j] - row[j]) : 0.f;
-        const float w = IN_WORD == 2 && j + 1 < d ? (float)(shift[j + 1] - row[j + 1]) : 0.f;
-        *reinterpret_cast<unsigned*>(slab + P::place(r, word / 4) + word % 4 * 4) = word_of<KIND>(v, w);
-        x2 += v * v + w * w;
+  unsigned a[P::STEPS][MI][4] = {};
+  UNROLL_BY(P::FILLS) for (int h = 0; h < R; h++) {
+    of_type(type, x, shift, [&](const auto* rows, const auto* origin) {
+      UNROLL_4 for (int r = lane / ACROSS; r < 8; r += 32 / ACROSS) {
+        const auto* row = rows + min(warp_row + h * 8 + r, n - 1) * d;
+        float x2 = 0.f;
+        UNROLL for (int word = lane % ACROSS; word < WORDS; word += ACROSS) {
+          const int j = word * IN_WORD;
+          const float v = j < d ? (float)(origin[j] - row[j]) : 0.f;
+          const float w = IN_WORD == 2 && j + 1 < d ? (float)(origin[j + 1] - row[j + 1]) : 0.f;
+          *reinterpret_cast<unsigned*>(slab + P::place(r, word / 4) + word % 4 * 4) = word_of<KIND>(v, w);
+          x2 += v * v + w * w;
+        }
+        UNROLL for (int o = 1; o < ACROSS; o *= 2) x2 += __shfl_xor_sync(0xffffffffu, x2, o);
+        if (lane % ACROSS == 0) norms[h * 8 + r] = norm_sq<KIND>(x2);
       }
-      UNROLL for (int o = 1; o < ACROSS; o *= 2) x2 += __shfl_xor_sync(0xffffffffu, x2, o);
-      if (lane % ACROSS == 0) norms[h * 8 + r] = norm_sq<KIND>(x2);
-    }
+    });
     __syncwarp();                                    // the 8 rows are written before they are read
     UNROLL for (int s = 0; s < P::STEPS; s += 2) {
+      UNROLL for (int r = 0; r < R - 1; r++) {       // those before move on by a place: registers are known, and this may stay a loop
+        UNROLL for (int e = 0; e < 4; e++) a[s + e / 2][r / 2][r % 2 + e % 2 * 2] = a[s + e / 2][(r + 1) / 2][(r + 1) % 2 + e % 2 * 2];
+      }
       unsigned q[4];
       ldmatrix_x4(q, shared_address(slab + P::place(lane % 8, s * 2 + lane / 8)));
-      a[s][h / 2][h % 2] = q[0];
-      a[s][h / 2][h % 2 + 2] = q[1];
-      a[s + 1][h / 2][h % 2] = q[2];
-      a[s + 1][h / 2][h % 2 + 2] = q[3];
+      UNROLL for (int e = 0; e < 4; e++) a[s + e / 2][MI - 1][1 + e % 2 * 2] = q[e];
     }
     __syncwarp();                                    // they are read before the next 8 are written
   }

@@ -5,7 +5,7 @@
 // stages of shared memory, CHUNK bytes of features at a time. An accumulator starts at the half norm and lives through all
 // chunks; then its score becomes a key as in assign_sm80.cu.
 //
-//   in    x (n, d), shift (>= d) of `type` (0 float, 1 double); packed (tiles TN, chunks CHUNK), quads (tiles TN / 2, 4) float32,
+//   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, chunks CHUNK), quads (tiles TN / 2, 4) float32,
 //         bound (3): from pack_centers.cu; halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order
 //   work  converted (blocks, TM, chunks CHUNK)
@@ -36,18 +36,18 @@ template <int MI, int DOWN, int NJ> struct WideTile {
 
 // The rows from `first` on in the type of the pass, chunk by chunk, and their norms. A warp takes 8 of them at a time, so that
 // enough loads are on their way. Behind the last row it is taken again, for nobody.
-template <int KIND, class P, class T>
-__device__ __forceinline__ void convert(const T* x, const T* shift, unsigned* mine, float* norms, long long first, long long n, int d, int chunks) {
+template <int KIND, class P, class T, class C>
+__device__ __forceinline__ void convert(const T* x, const C* shift, unsigned* mine, float* norms, long long first, long long n, int d, int chunks) {
   constexpr int IN_WORD = KIND == TF32 ? 1 : 2, AT_ONCE = 8;   // features; rows
   const int lane = threadIdx.x % 32;
   for (int r = threadIdx.x / 32 * AT_ONCE; r < P::TM; r += P::WARPS * AT_ONCE) {
     const T* row[AT_ONCE];
     float x2[AT_ONCE];
     UNROLL for (int q = 0; q < AT_ONCE; q++) { row[q] = x + min(first + r + q, n - 1) * d; x2[q] = 0.f; }
-    for (int c = 0; c < chunks; c++) {
+    UNROLL_BY(1) for (int c = 0; c < chunks; c++) {
       const int j = (c * 32 + lane) * IN_WORD;
       const bool has = j < d, has_next = IN_WORD == 2 && j + 1 < d;
-      const T s = has ? shift[j] : T(0), s_next = has_next ? shift[j + 1] : T(0);
+      const C s = has ? shift[j] : C(0), s_next = has_next ? shift[j + 1] : C(0);
       UNROLL for (int q = 0; q < AT_ONCE; q++) {
         const float v = has ? (float)(s - row[q][j]) : 0.f, w = has_next ? (float)(s_next - row[q][j + 1]) : 0.f;
         mine[((size_t)c * P::TM + r + q) * 32 + lane] = word_of<KIND>(v, w);
@@ -85,8 +85,9 @@ assign_sm80_wide(const void* __restrict__ x, const void* __restrict__ shift, int
 
   for (long long first = (long long)blockIdx.x * P::TM; first < n; first += (long long)gridDim.x * P::TM) {
     __syncthreads();                                 // all are done with the rows before: their norms, and what they left in a stage
-    if (type == 0) convert<KIND, P>((const float*)x, (const float*)shift, (unsigned*)mine, norms, first, n, d, chunks);
-    else convert<KIND, P>((const double*)x, (const double*)shift, (unsigned*)mine, norms, first, n, d, chunks);
+    of_type(type, x, shift, [&](const auto* rows, const auto* origin) {
+      convert<KIND, P>(rows, origin, (unsigned*)mine, norms, first, n, d, chunks);
+    });
     __syncthreads();                                 // the rows are written before any thread copies them
 
     const char* row_from = mine + tid * 16;

@@ -10,12 +10,12 @@ typedef unsigned long long u64;
 constexpr int CHAIN = 128;        // exact.CHAIN: features in one chain of multiply-adds once d passes 2 * CHAIN
 
 // ---- distance. One feature of D: acc + (x - c)^2, three separate roundings.
-template <class T> __device__ __forceinline__ double add_square(double acc, T x, T c) {
+template <class T, class C> __device__ __forceinline__ double add_square(double acc, T x, C c) {
   const double t = __dsub_rn(to_f64(x), to_f64(c));
   return __dadd_rn(acc, __dmul_rn(t, t));
 }
 // D of a row and a center: features in order.
-template <class T> __device__ __forceinline__ double canonical(const T* x, const T* c, int d) {
+template <class T, class C> __device__ __forceinline__ double canonical(const T* x, const C* c, int d) {
   double acc = 0.0;
   UNROLL_4 for (int j = 0; j < d; j++) acc = add_square(acc, x[j], c[j]);
   return acc;

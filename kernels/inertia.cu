@@ -1,19 +1,19 @@
 // inertia: the distance of each row to its own center, and their weighted sum in two limbs.
 //
-//   own_distance   in  x (n, d), centers (k, d) T; label (n); weight (n) float64 or null
+//   own_distance   in  x (n, d) T; centers (k, d) Computed<T>; label (n); weight (n) float64 or null
 //                  out own (n) float64: D, not weighted; top (1): bits of the largest w D
 //   inertia_sum    in  own, weight; scale = 2^e of the largest w D; two_bits = 2^bits     inout limbs (2): sums of w D
 //   launch  any number of blocks of INERTIA_THREADS; no shared memory
 //   traffic X and the centers' rows (L2), 8 n bytes of own written, then read
 //   flops   3 n d in float64
-//   instances  own_distance<T>, T = float, double; inertia_sum
+//   instances  own_distance<T>, T = float, double, Float16, Bfloat16; inertia_sum
 #include "warp.cuh"
 
 constexpr int INERTIA_THREADS = 128;
 
 template <class T> __global__ void __launch_bounds__(INERTIA_THREADS)
-own_distance(const T* __restrict__ x, const T* __restrict__ centers, const int* __restrict__ label, const double* __restrict__ weight,
-             double* __restrict__ own, u64* top, long long n, int d) {
+own_distance(const T* __restrict__ x, const Computed<T>* __restrict__ centers, const int* __restrict__ label,
+             const double* __restrict__ weight, double* __restrict__ own, u64* top, long long n, int d) {
   u64 largest = 0;
   for (long long i = (long long)blockIdx.x * INERTIA_THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * INERTIA_THREADS) {
     const double D = canonical(x + i * d, centers + (size_t)label[i] * d, d);

@@ -3,7 +3,7 @@
 #include "warp.cuh"
 
 // The score as in assign.cu: any order of adding is covered by the same bound, as long as the chains are no longer.
-template <class T> __device__ __forceinline__ float score(const T* x, const T* shift, const float* c, float half, int d) {
+template <class T, class C> __device__ __forceinline__ float score(const T* x, const C* shift, const float* c, float half, int d) {
   const int part = d > 2 * CHAIN ? CHAIN : d;
   float total = half;
   for (int j0 = 0; j0 < d; j0 += part) {
@@ -18,8 +18,8 @@ __device__ __forceinline__ void nearer(double& best, int& arg, double D, int c) 
   if (D < best || (D == best && c < arg)) { best = D; arg = c; }
 }
 // Candidates are the centers whose score is within 2 E of the best one; among them the lowest index of the smallest D. x: all rows.
-template <class T>
-__device__ __forceinline__ int nearest(const T* x, const T* centers, const T* shift, const float* cs, const float* half,
+template <class T, class C>
+__device__ __forceinline__ int nearest(const T* x, const C* centers, const C* shift, const float* cs, const float* half,
                                        const Uncertain& u, int d, int ldc, int k) {
   const T* row = x + u.row * d;
   double best = __longlong_as_double(0x7ff0000000000000ll);

@@ -5,23 +5,24 @@
 // against all centers (tile.cuh), rechecked where they are open, and get new bounds. So a block scores one tile at most that is not
 // full, whatever rows are open, and no list goes through memory.
 //
-//   in    x (n, d), centers (k, d), shift (>= d) T; cs (>= k, ldc), half (>= k), bound (3): from recenter.cu, as drift (k) float32 and
-//         motion (3): the second is the bits of the largest drift, the third is not 0 if a center is hidden, as equal ones are;
+//   in    x (n, d) T; centers (k, d), shift (>= d) Computed<T>; cs (>= k, ldc), half (>= k), bound (3): from recenter.cu, as
+//         drift (k) float32 and motion (3): the second is the bits of the largest drift, the third is not 0 if a center is hidden, as
+//         equal ones are;
 //         before (n) int32: the labels of the iteration before; halted (1)
 //   inout bounds (n), all NaN the first time; tally: `rechecked` grows by the rows that float32 leaves open, `open` by those scored
 //   out   label (n) int32
 //   launch  any number of blocks of TILE_THREADS, as few as fill the card; no dynamic shared memory
 //   traffic 24 n bytes of labels and bounds; per open row: d T (from cache again for every 64 centers); per 64 of them the centers
 //   flops   2 k d in float32, per open row
-//   instances  prune<T>, T = float, double
+//   instances  prune<T>, T = float, double, Float16, Bfloat16
 #include "bounds.cuh"
 #include "tile.cuh"
 
 template <class T> __global__ void __launch_bounds__(TILE_THREADS, 2)
-prune(const T* __restrict__ x, const T* __restrict__ centers, const T* __restrict__ shift, const float* __restrict__ cs,
-      const float* __restrict__ half, const float* __restrict__ bound, const float* __restrict__ drift, const unsigned* __restrict__ motion,
-      const int* __restrict__ before, Bounds* bounds, int* __restrict__ label, Tally* tally, const int* __restrict__ halted,
-      long long n, int d, int ldc, int k) {
+prune(const T* __restrict__ x, const Computed<T>* __restrict__ centers, const Computed<T>* __restrict__ shift,
+      const float* __restrict__ cs, const float* __restrict__ half, const float* __restrict__ bound,
+      const float* __restrict__ drift, const unsigned* __restrict__ motion, const int* __restrict__ before, Bounds* bounds,
+      int* __restrict__ label, Tally* tally, const int* __restrict__ halted, long long n, int d, int ldc, int k) {
   if (*halted) return;
   __shared__ TileMemory memory;
   __shared__ Uncertain open[TILE];

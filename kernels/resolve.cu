@@ -1,18 +1,18 @@
 // resolve: the rows that the pass on tensor cores could not certify: float32 scores, most of which certify, then canonical distances.
 //
-//   in    x (n, d), centers (k, d), shift (>= d) T; cs (>= k, ldc), half (>= k) float32, bound (3): from recenter.cu; list, count from
-//         assign_sm80.cu; halted (1): not 0 if the loop has stopped, then nothing is done
+//   in    x (n, d) T; centers (k, d), shift (>= d) Computed<T>; cs (>= k, ldc), half (>= k) float32, bound (3): from recenter.cu;
+//         list, count from assign_sm80.cu; halted (1): not 0 if the loop has stopped, then nothing is done
 //   inout tally: its `rechecked` grows by the rows that float32 leaves open
 //   out   label (n) int32, of the rows in the list
 //   launch  any number of blocks of TILE_THREADS; no dynamic shared memory
 //   traffic per row in the list: d T (from cache again for every 64 centers); per 64 of them the centers from L2
 //   flops   2 k d in float32, per row in the list; for rows that are still open as recheck.cu
-//   instances  resolve<T>, T = float, double
+//   instances  resolve<T>, T = float, double, Float16, Bfloat16
 #include "tile.cuh"
 
 template <class T> __global__ void __launch_bounds__(TILE_THREADS, 2)
-resolve(const T* __restrict__ x, const T* __restrict__ centers, const T* __restrict__ shift, const float* __restrict__ cs,
-        const float* __restrict__ half, const float* __restrict__ bound, const Uncertain* __restrict__ list,
+resolve(const T* __restrict__ x, const Computed<T>* __restrict__ centers, const Computed<T>* __restrict__ shift,
+        const float* __restrict__ cs, const float* __restrict__ half, const float* __restrict__ bound, const Uncertain* __restrict__ list,
         const u64* __restrict__ count, int* __restrict__ label, Tally* tally, const int* __restrict__ halted, int d, int ldc, int k) {
   if (*halted) return;
   __shared__ TileMemory memory;

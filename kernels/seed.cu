@@ -1,19 +1,19 @@
-// seed: k-means++. Distances in the dtype of X, potentials and their prefix sums as integers.
+// seed: k-means++. Distances in C = Computed<T>, potentials and their prefix sums as integers.
 //
-//   distance = sum over features in order of (x - c)^2, each operation rounded in T and no subnormal flushed
+//   distance = sum over features in order of (x - c)^2, each operation rounded in C and no subnormal flushed
 //   potential of a row = rint(w closest 2^e), e from the largest w closest (exact.FixedPoint)
 //
-//   seed_update      closest (n) T: the smaller of itself and the distance to center (d); `first`: the distance.
+//   seed_update      closest (n) C: the smaller of itself and the distance to center (d) C; `first`: the distance.
 //                    top (1): bits of the largest w closest
 //   seed_potentials  ends (ceil(n / SEED_ROWS)): sum of the potentials of each SEED_ROWS rows; one block each
 //   seed_scan        one block of SEED_THREADS: ends become inclusive prefix sums; the last one is the total
 //   seed_find        one warp (a block of 32) a value: rows (t) int64, the first row whose prefix sum exceeds value
-//   seed_trials      potentials (t): the total potential if candidate t, of candidates (t, d), were chosen; one pass over X
+//   seed_trials      potentials (t): the total potential if candidate t, of candidates (t, d) C, were chosen; one pass over X
 //                    for TRIALS candidates
 //   launch  blocks of SEED_THREADS where nothing else is said, any number of them for seed_update, seed_trials
-//   traffic seed_update, seed_trials: X once, closest (T) read and written; seed_potentials: closest (and 8 n of weights)
+//   traffic seed_update, seed_trials: X once, closest read and written; seed_potentials: closest (and 8 n of weights)
 //   flops   3 n d a center or candidate
-//   instances  seed_update, seed_potentials, seed_find, seed_trials<T>, T = float, double; seed_scan
+//   instances  seed_update, seed_trials<T>, T = float, double, Float16, Bfloat16; seed_potentials, seed_find<C>, C = float, double; seed_scan
 #include "seed.cuh"
 
 constexpr int SEED_THREADS = 256, TRIALS = 8;
@@ -23,12 +23,13 @@ constexpr int SEED_THREADS = 256, TRIALS = 8;
 constexpr int SEED_ROWS = SEED_BLOCK_ROWS;
 
 template <class T> __global__ void __launch_bounds__(SEED_THREADS)
-seed_update(const T* __restrict__ x, const T* __restrict__ center, const double* __restrict__ weight, T* __restrict__ closest,
-            u64* top, int first, long long n, int d) {
+seed_update(const T* __restrict__ x, const Computed<T>* __restrict__ center, const double* __restrict__ weight,
+            Computed<T>* __restrict__ closest, u64* top, int first, long long n, int d) {
+  using C = Computed<T>;
   u64 largest = 0;
   for (long long i = (long long)blockIdx.x * SEED_THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * SEED_THREADS) {
-    T acc = T(0);
-    UNROLL_4 for (int j = 0; j < d; j++) acc = add_square_in(acc, x[i * d + j], center[j]);
+    C acc = C(0);
+    UNROLL_4 for (int j = 0; j < d; j++) acc = add_square_in<C>(acc, x[i * d + j], center[j]);
     if (!first) acc = smaller(closest[i], acc);
     closest[i] = acc;
     largest = max(largest, bits_of(weighted(weight, i, to_f64(acc))));
@@ -37,8 +38,8 @@ seed_update(const T* __restrict__ x, const T* __restrict__ center, const double*
   if (threadIdx.x % 32 == 0) atomicMax(top, largest);       // the atomic: every warp of the grid has a maximum
 }
 
-template <class T> __global__ void __launch_bounds__(SEED_THREADS)
-seed_potentials(const T* __restrict__ closest, const double* __restrict__ weight, double scale, long long* __restrict__ ends, long long n) {
+template <class C> __global__ void __launch_bounds__(SEED_THREADS)
+seed_potentials(const C* __restrict__ closest, const double* __restrict__ weight, double scale, long long* __restrict__ ends, long long n) {
   __shared__ long long of_warp[SEED_THREADS / 32];
   const long long begin = (long long)blockIdx.x * SEED_ROWS, end = min(begin + SEED_ROWS, n);
   long long sum = 0;
@@ -71,8 +72,8 @@ seed_scan(long long* ends, long long m) {
   }
 }
 
-template <class T> __global__ void __launch_bounds__(32)
-seed_find(const T* __restrict__ closest, const double* __restrict__ weight, double scale, const long long* __restrict__ ends,
+template <class C> __global__ void __launch_bounds__(32)
+seed_find(const C* __restrict__ closest, const double* __restrict__ weight, double scale, const long long* __restrict__ ends,
           const long long* __restrict__ values, long long* __restrict__ rows, long long n) {
   const long long value = values[blockIdx.x];
   long long low = 0, high = (n + SEED_ROWS - 1) / SEED_ROWS - 1;      // the first group of rows whose end exceeds value
@@ -94,18 +95,19 @@ seed_find(const T* __restrict__ closest, const double* __restrict__ weight, doub
 }
 
 template <class T> __global__ void __launch_bounds__(SEED_THREADS)
-seed_trials(const T* __restrict__ x, const T* __restrict__ candidates, const T* __restrict__ closest, const double* __restrict__ weight,
-            double scale, u64* potentials, long long n, int d, int trials) {
+seed_trials(const T* __restrict__ x, const Computed<T>* __restrict__ candidates, const Computed<T>* __restrict__ closest,
+            const double* __restrict__ weight, double scale, u64* potentials, long long n, int d, int trials) {
+  using C = Computed<T>;
   for (int t0 = 0; t0 < trials; t0 += TRIALS) {
     const int m = min(TRIALS, trials - t0);
-    const T* c[TRIALS];
+    const C* c[TRIALS];
     long long sum[TRIALS];
     UNROLL for (int t = 0; t < TRIALS; t++) { c[t] = candidates + (size_t)(t0 + min(t, m - 1)) * d; sum[t] = 0; }
     for (long long i = (long long)blockIdx.x * SEED_THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * SEED_THREADS) {
-      T acc[TRIALS];
-      UNROLL for (int t = 0; t < TRIALS; t++) acc[t] = T(0);
+      C acc[TRIALS];
+      UNROLL for (int t = 0; t < TRIALS; t++) acc[t] = C(0);
       for (int j = 0; j < d; j++) {
-        const T v = x[i * d + j];
+        const C v = x[i * d + j];
         UNROLL for (int t = 0; t < TRIALS; t++) acc[t] = add_square_in(acc[t], v, c[t][j]);
       }
       UNROLL for (int t = 0; t < TRIALS; t++) sum[t] += potential(smaller(closest[i], acc[t]), weight, i, scale);

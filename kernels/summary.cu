@@ -7,7 +7,7 @@
 //   launch  any number of blocks of SUMMARY_THREADS. lanes: threads a row, a power of two up to 32
 //   traffic X once; an atomic for each thread and feature at the end
 //   flops   n d, n d, 3 n d
-//   instances  summary, weighted_peaks, moments<T>, T = float, double
+//   instances  summary, weighted_peaks, moments<T>, T = float, double, Float16, Bfloat16
 #include "warp.cuh"
 
 constexpr int SUMMARY_THREADS = 256;

@@ -14,8 +14,8 @@ struct TileMemory {                                 // in shared memory
 
 // Scores and certificate are those of assign.cu. `row` is the one that this thread copies, number threadIdx.x / 4 of the tile;
 // done(r, best, second, arg, |x'|^2) is called once for each of the 64. All threads of the block take part.
-template <class T, class Done>
-__device__ __forceinline__ void score_tile(const T* __restrict__ row, const T* __restrict__ shift, const float* __restrict__ cs,
+template <class T, class C, class Done>
+__device__ __forceinline__ void score_tile(const T* __restrict__ row, const C* __restrict__ shift, const float* __restrict__ cs,
                                            const float* __restrict__ half, TileMemory& memory, int d, int ldc, int k, Done done) {
   const int tid = threadIdx.x, tx = tid % TILE_SIDE, ty = tid / TILE_SIDE;
   const int lr = tid / 4, lc = tid % 4 * 4;         // row (or center) and first of the four features that this thread copies
@@ -69,8 +69,8 @@ __device__ __forceinline__ void score_tile(const T* __restrict__ row, const T* _
 
 // Canonical distances for the rows of `open` (TILE, in shared memory; row -1: none), by the warps of the block, behind a barrier.
 // Returns how many this warp took. The next tile's barriers keep `open` from being overwritten too early.
-template <class T>
-__device__ __forceinline__ int recheck_tile(const T* __restrict__ x, const T* __restrict__ centers, const T* __restrict__ shift,
+template <class T, class C>
+__device__ __forceinline__ int recheck_tile(const T* __restrict__ x, const C* __restrict__ centers, const C* __restrict__ shift,
                                             const float* __restrict__ cs, const float* __restrict__ half, const Uncertain* open,
                                             int* __restrict__ label, int d, int ldc, int k) {
   int taken = 0;

@@ -154,12 +154,13 @@ def test_blocks_have_their_own_bounds(control):
 
 
 @pytest.mark.usefixtures("always", "one_by_one")
-def test_rows_of_16_bits_have_bounds_too(control):
-    X = Recipe(0, 600, 5, 20, kind="blobs").build().X.astype(np.float16)
-    values = X.astype(np.float32)
-    got = support.run(X, values[:20], tol=0, max_iter=12, backend="cupy")
-    support.assert_same_fit(got, naive.fit(values, values[:20], tol=0, max_iter=12))
-    assert launched(control)["expand"] > 10
+@pytest.mark.parametrize("kind", _tensor_config.KINDS)
+def test_bounds_follow_every_type_of_tensor_cores(control, monkeypatch, kind):
+    monkeypatch.setattr(_tensor_config, "FORCED", kind)
+    p = Recipe(0, 600, 20, 20, kind="blobs").build()
+    assert_fit(p, max_iter=8)
+    assert launched(control)["assign_sm80"] >= 2
+    assert launched(control)["resolve"] >= 2
     assert launched(control)["prune"] > 4
 
 

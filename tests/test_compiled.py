@@ -141,10 +141,11 @@ def test_conversions_keep_subnormals(architecture):
 
 @ARCHITECTURES
 def test_rows_of_16_bits_keep_subnormals(architecture):
-    for instance, function in nvrtc.kernels("expand", architecture).items():
-        assert not flushing(function), instance
-        assert sass.count(function.lines, "HADD2.F32") == 0 or instance == "expand<1>", "the conversion of fp16"
-        assert sass.count(function.lines, "DMUL") > 0, instance
+    for file, kernel in (("scale", "scale_values"), ("inertia", "own_distance"), ("seed", "seed_update")):
+        for row_type in ("Float16", "Bfloat16"):
+            function = nvrtc.kernels(file, architecture)[f"{kernel}<{row_type}>"]
+            assert not flushing(function), f"{kernel}<{row_type}>"
+            assert (sass.count(function.lines, "HADD2.F32") > 0) == (row_type == "Float16"), "the conversion of fp16"
 
 
 @ARCHITECTURES

@@ -11,9 +11,9 @@ import support
 from simt.standin import torch as standin_torch
 from support import assert_same_array, quiet_fit
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, MiniBatchKMeans, kmeans_plusplus
 from gpukmeans.arrays import to_host
-from gpukmeans.backends import _cuda_rows, get_backend
+from gpukmeans.backends import _cards, _cuda_pruning, _cuda_rows, _tensor_config, get_backend
 from gpukmeans.halves import Halves, halves
 
 N, D, K = 300, 7, 5
@@ -64,16 +64,14 @@ def assert_same_results(fitted, X, reference, values):
     assert fitted.score(X) == reference.score(values)
 
 
-@pytest.mark.parametrize(
-    ("kind", "place"), [("fp16", "numpy"), ("fp16", "cupy"), ("fp16", "torch"), ("bf16", "torch")]
-)
-def test_a_fit_has_the_bits_of_the_same_rows_in_float32(control, torch, monkeypatch, kind, place):
-    words, values = rows(kind)
+@pytest.mark.parametrize("place", ["numpy", "cupy", "torch"])
+def test_a_fit_has_the_bits_of_the_same_rows_in_float32(control, torch, monkeypatch, place):
+    words, values = rows("fp16")
     weights = np.random.default_rng(1).random(N)
     reference = quiet_fit(model(backend="numpy"), values, sample_weight=weights)
     for block in (40, 1 << 20):
-        monkeypatch.setattr(_cuda_rows, "EXPANDED_BYTES", 4 * D * block)
-        X = where_it_lies(words, kind, place)
+        monkeypatch.setattr(_cuda_rows, "PASS_ROWS", block)
+        X = where_it_lies(words, "fp16", place)
         control.log.clear()
         fitted = quiet_fit(model(backend="cupy"), X, sample_weight=weights)
         # copied once if it was on the host, and never in float32
@@ -81,21 +79,30 @@ def test_a_fit_has_the_bits_of_the_same_rows_in_float32(control, torch, monkeypa
         assert max(control.log.to_device + control.log.within_device) < 4 * N * D
         assert_same_results(fitted, X, reference, values)
     assert control.log.graphs > 0
-    assert control.log.launches[f"expand<{1 if kind == 'fp16' else 0}>"] > 10
+    read = [name for name in control.log.launches if "<Float16" in name]
+    assert len(read) == 10, "the kernels that read rows"
+    assert not {name.replace("Float16", "float") for name in read} & control.log.launches.keys()
 
 
 @pytest.mark.parametrize("place", ["numpy", "cupy"])
-def test_rows_fit_on_a_card_where_their_float32_copy_would_not(control, monkeypatch, caplog, place):
+def test_what_is_held_on_a_card_is_what_is_stored_and_planned(control, caplog, place):
+    import cupy
+
     words, values = rows("fp16", n=20_000, d=16)
     X = where_it_lies(words, "fp16", place)
-    monkeypatch.setattr(_cuda_rows, "EXPANDED_BYTES", 1 << 16)
-    control.device_memory = X.nbytes + 20_000 * 12 + (1 << 18)  # label, distance, and what does not depend on rows
-    assert control.device_memory < 2 * X.nbytes
     start = {"init": values[:4], "n_init": 1, "max_iter": 2, "tol": 0}
     reference = quiet_fit(KMeans(4, **start, backend="numpy"), values)
+    model = KMeans(4, **start, backend="cupy")
+    pool, planned = cupy.get_default_memory_pool(), model.plan(X).card_bytes
+    pool.free_all_blocks()
+    before = pool.total_bytes() - X.nbytes * (place == "cupy")
+    control.device_memory = X.nbytes + 20_000 * 32 + (1 << 18)  # label, distance, list; what does not depend on rows
     with caplog.at_level("DEBUG", "gpukmeans"):
-        fitted = quiet_fit(KMeans(4, **start, backend="cupy"), X)
+        fitted = quiet_fit(model, X)
     assert "out of memory" not in caplog.text
+    assert X.nbytes < pool.total_bytes() - before <= planned
+    # of the plan of the same rows in float32 two bytes a value are missing, of the sample too
+    assert KMeans(4, **start, backend="cupy").plan(values).card_bytes - planned == 2 * 16 * (20_000 + 4096)
     assert_same_array(to_host(fitted.labels_), reference.labels_)
     assert_same_array(to_host(fitted.cluster_centers_), reference.cluster_centers_)
 
@@ -112,7 +119,7 @@ def test_rows_that_do_not_fit_at_all_are_streamed_in_16_bits(monkeypatch):
 
 @pytest.mark.usefixtures("control")
 @pytest.mark.parametrize("power", [60, -70])
-def test_bfloat16_beyond_what_squares_can_hold_is_scaled_while_it_is_expanded(torch, power):
+def test_bfloat16_beyond_what_squares_can_hold_is_scaled_in_float32(torch, power):
     words, values = rows("bf16", power=power)
     X = where_it_lies(words, "bf16", "torch")
     fitted = quiet_fit(model(backend="cupy"), X)
@@ -124,10 +131,51 @@ def test_bfloat16_beyond_what_squares_can_hold_is_scaled_while_it_is_expanded(to
 def test_several_cards_and_other_backends_take_them_too(torch):
     words, values = rows("bf16")
     reference = quiet_fit(model(backend="numpy"), values)
-    for backend in ("cupy:all", "numpy", "numba"):
-        X = where_it_lies(words, "bf16", "torch")
-        assert_same_results(quiet_fit(model(backend=backend), X), X, reference, values)
+    X = where_it_lies(words, "bf16", "torch")
+    for backend in ("numpy", "numba"):
+        fitted = quiet_fit(model(backend=backend), X)
+        assert_same_results(fitted, X, reference, values)
+    assert_same_array(to_host(fitted.set_params(backend="cupy:all").predict(X)), reference.labels_)
     assert isinstance(get_backend("numba").accept(halves(X)), np.ndarray)
+
+
+def test_cards_share_them_as_they_are(monkeypatch):
+    words, values = rows("fp16")
+    monkeypatch.setattr(_cards, "LEAST_ROWS", 1)
+    with support.standin_cupy(n_devices=2, properties={"MultiProcessorCount": 1}) as control:
+        X = words.view(np.float16)
+        fitted = quiet_fit(model(backend="cupy:all"), X)
+        assert_same_results(fitted, X, quiet_fit(model(backend="numpy"), values), values)
+        assert control.log.launches["assign_small<Float16, 8, 4>"] > 10
+        assert not any("<float, " in name for name in control.log.launches)
+
+
+def test_mini_batches_and_starts_leave_them_as_they_are(control):
+    import cupy
+
+    words, values = rows("fp16")
+    X = cupy.asarray(words.view(np.float16))
+    found = {}
+    for backend, data in (("cupy", X), ("numpy", values)):
+        batches = MiniBatchKMeans(K, random_state=0, batch_size=40, max_iter=3, tol=1e-3, backend=backend)
+        fitted = quiet_fit(batches, data)
+        seeds, indices = kmeans_plusplus(data, K, random_state=0, backend=backend)
+        found[backend] = [seeds, indices, fitted.labels_, fitted.cluster_centers_, np.float64(fitted.inertia_)]
+        found[backend].append(fitted.partial_fit(data).cluster_centers_)
+    assert max(control.log.to_device + control.log.within_device) < 4 * X.size
+    for got, expected in zip(*found.values(), strict=True):
+        assert_same_array(to_host(got), expected)
+
+
+def test_tensor_cores_and_bounds_take_them_as_they_are(control, monkeypatch):
+    words, values = rows("fp16")
+    monkeypatch.setattr(_tensor_config, "FORCED", "fp16")
+    monkeypatch.setattr(_cuda_pruning, "pays", lambda *args: True)
+    start, X = {"init": values[:20], "n_init": 1, "max_iter": 8, "tol": 0}, words.view(np.float16)
+    fitted = quiet_fit(KMeans(20, **start, backend="cupy"), X)
+    assert_same_results(fitted, X, quiet_fit(KMeans(20, **start, backend="numpy"), values), values)
+    for name in ("assign_sm80<1, 64, 2, 8, 16>", "resolve<Float16>", "prune<Float16>"):
+        assert control.log.launches[name] > 1
 
 
 @pytest.mark.usefixtures("control")

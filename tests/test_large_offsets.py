@@ -102,8 +102,8 @@ def test_tensor_cores_label_the_last_rows(d):
     if config.is_wide:
         # a block for every tile, more than are launched: so the last one has the last rows and no others
         converted = reserved((n_blocks, config.shape.rows, config.row_bytes), np.uint8)
-        tail = (0, converted, *tail, config.row_bytes // _tensor_config.CHUNK_BYTES)
-    run_last(launch.kernel, n_blocks, launch.block, X, shift, *tail, shared=launch.shared)
+        tail = (converted, *tail, config.row_bytes // _tensor_config.CHUNK_BYTES)
+    run_last(launch.kernel, n_blocks, launch.block, X, shift, 0, *tail, shared=launch.shared)
     m = min(len(rows), in_last_block(n, config.shape.rows))
     distances = naive.distances(rows[-m:], C)
     assert np.array_equal(distances[np.arange(m), labels[-m:]], distances.min(axis=1))

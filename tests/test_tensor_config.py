@@ -26,7 +26,7 @@ def test_a_row_lies_in_the_smallest_size_that_holds_it(kind, card):
         assert found.columns >= d
         assert all(b // (found.row_bytes // found.columns) < d for b in smaller)
         assert found.shape.shared(found.row_bytes) <= card.shared_per_block
-        assert found.kernel("float") in _source.FILE_OF
+        assert found.kernel in _source.FILE_OF
         assert not found.is_wide
 
 
@@ -42,7 +42,7 @@ def test_a_longer_row_lies_in_as_few_chunks_as_hold_it(kind, card):
         assert found.row_bytes >= 3 * CHUNK_BYTES  # as the kernel wants
         assert found.columns * size == found.row_bytes
         assert found.shape.shared(found.row_bytes) <= card.shared_per_block
-        assert found.kernel("float") == found.kernel("double") in _source.FILE_OF
+        assert found.kernel in _source.FILE_OF
     assert config(problem(MOST_FEATURES + 1), card, kind) is None
 
 

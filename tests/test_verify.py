@@ -49,9 +49,10 @@ def test_the_table_has_every_shape_type_and_kind_that_has_code_of_its_own():
         assert any(p.n_clusters > 128 for p in some)
     assert max(p.n_samples for p in table) >= 100_000
     assert not any(p.streamed for p in table)
-    assert {p.dtype for p in problems("cupy") if p.streamed} == {"float32", "float64"}
+    assert {p.dtype for p in problems("cupy") if p.streamed} == {"float16", "float32", "float64"}
     stages = {(p.first_stage, p.dtype) for p in problems("cupy")}
-    assert stages == {(stage, dtype) for stage in ("", "bf16", "fp16", "tf32") for dtype in ("float32", "float64")}
+    both = {(stage, dtype) for stage in ("", "bf16", "fp16", "tf32") for dtype in ("float32", "float64")}
+    assert stages == both | {("", "float16"), ("fp16", "float16")}
     assert max(p.n_samples for p in problems("cupy", full=True)) == 1_000_000
     for backend in ("numba", "cupy"):
         names = [p.name for p in problems(backend, full=True)]
@@ -90,7 +91,7 @@ def test_numba_gives_the_bits_of_numpy(numba_backend):
 
 def test_the_cuda_backend_gives_the_bits_of_numpy():
     # on the stand-in, whose threads run one after another: all kinds, but not the large ones in both types
-    most = {("float32", ""): 600_000, ("float64", ""): 150_000, ("float32", "bf16"): 300_000}
+    most = {("float32", ""): 600_000, ("float64", ""): 150_000, ("float32", "bf16"): 300_000, ("float16", ""): 20_000}
     small = [p for p in problems("cupy") if p.size < most.get((p.dtype, p.first_stage), 0)]
     assert any(p.first_stage for p in small)  # the next test has the others
     with support.standin_cupy():
@@ -117,7 +118,7 @@ def test_tensor_cores_come_first_where_a_problem_says_so(stage):
         assert check("cupy", Problem(90, 18, 20, max_iter=3, first_stage=stage)).ok
         names = [name for name in control.log.launches if name.startswith("assign_sm80")]
         assert names
-        assert all(f"<float, {_tensor_config.KINDS[stage]}, " in name for name in names)
+        assert all(f"assign_sm80<{_tensor_config.KINDS[stage]}, " in name for name in names)
     assert _tensor_config.FORCED is None
 
 

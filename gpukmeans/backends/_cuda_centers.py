@@ -98,7 +98,7 @@ class Centers:
     """Centers, and their form for the fast pass (see recenter.cu). Two of them take turns in a run."""
 
     def __init__(self, values: Float64Array, problem: _launch.Problem, run: Run, other: Centers | None = None) -> None:
-        self.k, self.d = values.shape
+        self.problem, (self.k, self.d) = problem, values.shape
         form = self.form = _launch.layout(problem)
         device, dtype = run.device, np.dtype(problem.dtype)
         with np.errstate(over="ignore"):

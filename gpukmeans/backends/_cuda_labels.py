@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ class LabelVerbs(SeedingVerbs):
         self, centers: Centers, x: Any, before: Any, bounds: Any, labels: Any, tally: Any, halted: Any
     ) -> None:
         """Labels of one block, of which only the rows that bounds leave open are read."""
-        run, problem = centers.run, _launch.Problem(len(x), centers.d, centers.k, x.dtype.str[1:])
+        run, problem = centers.run, replace(centers.problem, n_samples=len(x))
         args = (x, centers.values, *centers.for_scores, centers.bound, run.drift, run.motion)
         args = (*args, before, bounds, labels, tally, halted, np.int64(len(x)), *centers.sizes)
         self.device.launch(_launch.prune(problem, self.device.card), *args)

@@ -22,7 +22,7 @@ def clocks(problem: Problem, card: Card, open_share: float) -> float:
     """Clocks of a pass with bounds that leave this share of the rows open, in float32."""
     n, d, k = problem.n_samples, problem.n_features, problem.n_clusters
     scoring = open_share * OPEN * k * (-(-d // DEPTH) * DEPTH + PAIR)
-    reading = READ * (BYTES + open_share * d * int(problem.dtype[1:]))
+    reading = READ * (BYTES + open_share * d * problem.itemsize)
     return n * max(scoring, reading) / (128 * card.n_multiprocessors)
 
 

@@ -21,8 +21,6 @@ _log = logging.getLogger("gpukmeans")
 
 STAGE_BYTES = 64 << 20
 """Bytes of one block on its way to the card: two such blocks of page-locked memory are in use while rows are copied."""
-EXPANDED_BYTES = 32 << 20
-"""Bytes in float32 of a block of 16-bit rows: what stays in the L2 cache of large cards until it has been worked on."""
 PASS_ROWS = 1 << 22
 """Rows of one launch of the fast pass, whose list of open rows takes 20 bytes for each of them."""
 SAMPLE_ROWS = 4096
@@ -65,9 +63,7 @@ class CudaRows(Rows):
         self.in_place = device.holds(self.stored)
         self.may_reside = True
         self.resident: Any = None
-        most = PASS_ROWS if self.halves is None else max(1, EXPANDED_BYTES // (4 * data.shape[1]))
-        self.block = min(self.n_samples, most)
-        self._expanded: Any = None
+        self.block = min(self.n_samples, PASS_ROWS)
         self._weight: Any = None
         self._scratch: Scratch | None = None
         self._sample: Sample | None = None
@@ -76,18 +72,21 @@ class CudaRows(Rows):
 
     def problem(self, n_samples: int, n_clusters: int = 1) -> _launch.Problem:
         """Sizes of a pass over some of these rows."""
-        dtype, address = self.data.dtype.str[1:], 0
-        if self.in_place and self.halves is None:
-            address = self.device.address(self.data)
-        return _launch.Problem(n_samples, self.data.shape[1], n_clusters, dtype, in_quads=address % 16 == 0)
+        address = self.device.address(self.stored) if self.in_place else 0
+        dtype, halves = self.data.dtype.str[1:], "" if self.halves is None else self.halves.kind
+        return _launch.Problem(n_samples, self.data.shape[1], n_clusters, dtype, address % 16 == 0, halves)
 
     def take(self, indices: Any) -> Any:
         """Rows by index, on the host, shape (n_indices, n_features)."""
-        if not self.in_place:
-            return super().take(indices)
-        with self.device:
-            taken = self.in_memory(lambda: self.device.take(self.stored, np.asarray(indices, dtype=np.int64)))
+        taken = self._taken(indices)
         return taken if self.halves is None else self.halves.expand(taken)
+
+    def _taken(self, indices: Any) -> Any:
+        """The same as they are stored."""
+        if self.in_place:
+            with self.device:
+                return self.in_memory(lambda: self.device.take(self.stored, np.asarray(indices, dtype=np.int64)))
+        return super().take(indices) if self.halves is None else self.stored[indices]
 
     # ---- what is kept on the card
     @property
@@ -108,8 +107,6 @@ class CudaRows(Rows):
     def scratch(self) -> Scratch:
         """Memory for the fast pass over one block."""
         if self._scratch is None:
-            if self.halves is not None:
-                self._space()
             labels, uncertain = (self.device.empty(self.block, dtype) for dtype in (np.int32, UNCERTAIN))
             self._scratch = Scratch(labels, uncertain, self.device.zeros(1, np.uint64))
         return self._scratch
@@ -118,7 +115,7 @@ class CudaRows(Rows):
         """Rows from all over the data, the same ones at each call."""
         if self._sample is None:
             chosen = np.random.default_rng(0).integers(0, self.n_samples, min(self.n_samples, SAMPLE_ROWS))
-            x = self.device.put(np.ascontiguousarray(self.take(np.sort(chosen))))
+            x = self.device.put(np.ascontiguousarray(self._taken(np.sort(chosen))))
             labels, left_open = (self.device.empty(len(chosen), dtype) for dtype in (np.int32, UNCERTAIN))
             self._sample = Sample(x, labels, left_open, self.device.zeros(1, np.uint64))
         return self._sample
@@ -137,7 +134,6 @@ class CudaRows(Rows):
         n_rows, weight = min(self.block, most or self.block), self.weight
         X = self.stored if self.in_place else self._reside()
         blocks = self._staged(n_rows) if X is None else self._parts(X, n_rows)
-        blocks = blocks if self.halves is None else self._in_float32(blocks, self.halves)
         with closing(blocks):
             for part, x in blocks:
                 yield part, x, None if weight is None else weight[part]
@@ -146,25 +142,6 @@ class CudaRows(Rows):
         for low in range(0, self.n_samples, n_rows):
             part = slice(low, min(low + n_rows, self.n_samples))
             yield part, X[part]
-
-    def _space(self) -> Any:
-        """Memory for one block in float32."""
-        if self._expanded is None:
-            self._expanded = self.device.empty((self.block, self.data.shape[1]), np.float32)
-        return self._expanded
-
-    def _in_float32(
-        self, blocks: Generator[tuple[slice, Any], None, None], rows: Halves
-    ) -> Generator[tuple[slice, Any], None, None]:
-        """The blocks in float32, each in the place of the one before, on the stream that works on them."""
-        space = self._space()
-        with closing(blocks):
-            for part, words in blocks:
-                x = space[: len(words)]
-                launch = _launch.value_pass(f"expand<{_launch.HALVES[rows.kind]}>", words.size, self.device.card)
-                factor = np.float64(np.ldexp(1.0, rows.exponent))
-                self.device.launch(launch, words, x, factor, np.int64(words.size))
-                yield part, x
 
     def _reside(self) -> Any:
         if self.resident is None and self.may_reside:
@@ -224,7 +201,7 @@ class CudaRows(Rows):
         if self.bounds is not None:
             self.bounds = self.batch = None
             return
-        self._scratch = self._sample = self.resident = self.batch = self._expanded = None
+        self._scratch = self._sample = self.resident = self.batch = None
         if self.may_reside and not self.in_place:
             self.may_reside = False
             self.block = max(1, min(self.block, self.n_samples // 4))

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import exact
-from . import _tensor_config
+from . import _launch, _tensor_config
 from ._cuda_centers import Centers
-from ._launch import Launch, Problem
 from ._tensor_config import Config
 
 PACKING = np.dtype(
@@ -44,24 +43,26 @@ class Stage:
         """Arguments of the kernels that lay out centers."""
         return self._memory, self._how
 
-    def label(self, problem: Problem, centers: Centers, x: Any, labels: Any, found: Any, halted: Any) -> None:
+    def label(
+        self, problem: _launch.Problem, centers: Centers, x: Any, labels: Any, found: Any, halted: Any
+    ) -> None:
         """Labels of one block of rows; those that are not certain are listed in `found`, a list and its length."""
-        launch = self._launch(problem)
+        launch = self._pass(problem)
+        of_type = np.int32(list(_launch.ROW_TYPES.values()).index(problem.row_type))
         args = (self.packed, self.quads, self.bound, labels, *found, halted)
         sizes = np.int64(len(x)), np.int32(centers.d), np.int32(centers.k)
         if not self.config.is_wide:
-            self.device.launch(launch, x, centers.shift, *args, *sizes)
+            self.device.launch(launch, x, centers.shift, of_type, *args, *sizes)
             return
-        of_type = np.int32(_tensor_config.TYPES[problem.dtype])
         chunks = np.int32(self.config.row_bytes // _tensor_config.CHUNK_BYTES)
         self.device.launch(launch, x, centers.shift, of_type, self.converted, *args, *sizes, chunks)
 
-    def reserve(self, problem: Problem) -> None:
+    def reserve(self, problem: _launch.Problem) -> None:
         """Memory for a block of rows: to be taken before anything is changed, and not while launches are captured."""
-        size = _tensor_config.converted(self._launch(problem), self.config)
+        size = _tensor_config.converted(self._pass(problem), self.config)
         if size and (self.converted is None or len(self.converted) < size):
             self.converted = None
             self.converted = self.device.empty(size, np.uint8)
 
-    def _launch(self, problem: Problem) -> Launch:
+    def _pass(self, problem: _launch.Problem) -> _launch.Launch:
         return _tensor_config.assign(problem, self.device.card, self.config)

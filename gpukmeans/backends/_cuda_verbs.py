@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..exact import Encoding, FixedPoint, Float64Array, FloatArray, Int64Array, Moments, cluster_weights
+from ..halves import Halves
 from . import _launch
 from ._cuda_centers import TALLY_WORDS, Centers, Sums
 from ._cuda_graph import Batch
@@ -39,15 +40,16 @@ class CudaBackend(LabelVerbs):
         self.device.clear(labels, 0xFF)
 
     def scaled(self, X: Any, exponent: int) -> Any:
-        if not self.device.holds(X) or exponent == 0:
+        stored, halves = (X.words, X.kind) if isinstance(X, Halves) else (X, "")
+        if not self.device.holds(stored) or exponent == 0:
             return super().scaled(X, exponent)
         with self.device:
-            out, flat = self.device.empty(X.shape, X.dtype), (X.size,)
+            out, flat = self.device.empty(X.shape, X.dtype), (stored.size,)
             half = exponent // 2 if abs(exponent) > 1000 else 0  # 2^1034 is no float64
             factors = np.ldexp(1.0, exponent - half), np.ldexp(1.0, half)
-            kernel = f"scale_values<{'float' if X.dtype == np.float32 else 'double'}>"
-            launch = _launch.value_pass(kernel, X.size, self.device.card)
-            self.device.launch(launch, X.reshape(flat), out.reshape(flat), *factors, np.int64(X.size))
+            kernel = f"scale_values<{_launch.ROW_TYPES[halves or X.dtype.str[1:]]}>"
+            launch = _launch.value_pass(kernel, stored.size, self.device.card)
+            self.device.launch(launch, stored.reshape(flat), out.reshape(flat), *factors, np.int64(stored.size))
             return out
 
     def labels(self, blocks: Sequence[Rows]) -> Any:
@@ -231,7 +233,7 @@ class CudaBackend(LabelVerbs):
         to, of = self.device.put(np.array(clusters, np.int32)), self.device.put(np.array(donors, np.int32))
         weight = None if sample_weight is None else self.device.put(sample_weight)
         tally, never = self.device.zeros(TALLY_WORDS, np.uint64), self.device.zeros(1, np.int32)
-        launch = _launch.move_rows(partial.rows.problem(n), self.device.card)
+        launch = _launch.move_rows(_launch.Problem(n, d, 1, X.dtype.str[1:]), self.device.card)
         args = (x, weight, to, of, *sums.scales, *sums.arrays, tally, never)
         self.device.launch(launch, *args, np.int64(n), np.int32(d), np.int32(_launch.lanes(d)))
         return sums

@@ -140,6 +140,7 @@ class CupyBackend(CudaBackend):
 
     name = "cupy"
     most_small = 1 << 21  # for larger ones a block would work while the rest of the card waits
+    keeps_halves = True
 
     def __init__(self, precision: str = "exact", device_id: int | None = None) -> None:
         super().__init__(precision)
@@ -164,9 +165,14 @@ class CupyCardsBackend(CardsBackend):
 
     name = "cupy:all"
     most_small = CupyBackend.most_small
+    keeps_halves = True
 
     def __init__(self, precision: str = "exact") -> None:
         super().__init__([CupyBackend(precision, i) for i in range(cupy.cuda.runtime.getDeviceCount())], precision)
+
+    def accept(self, X: Any) -> Any:
+        """X on the host: 16 bits as they are, too, unless they lie on a card."""
+        return X if isinstance(X, Halves) and not on_device(X.words) else super().accept(X)
 
     def fit_small(self, problems: Sequence[Small], tol: float, max_iter: int) -> list[SmallFit]:
         """By the first card: each of them is the work of one block."""

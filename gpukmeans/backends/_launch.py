@@ -48,8 +48,8 @@ GRAPH_ITERATIONS = 8
 """An even number: two sets of centers take turns."""
 GRAPH_CLOCKS = 1 << 20
 """Clocks of 128 multiply-adds on each multiprocessor (some 0.7 ms): shorter iterations are launched as a graph."""
-HALVES = {"bf16": 0, "fp16": 1}
-"""Types of 16 bits by their number in ``kernels/expand.cu``."""
+ROW_TYPES = {"f4": "float", "f8": "double", "fp16": "Float16", "bf16": "Bfloat16"}
+"""What a row may be stored in, by the kernels' names; their order is that of `of_type` in ``kernels/device.cuh``."""
 SMALL_ROWS = 4
 """Rows a thread of `assign_small`."""
 
@@ -83,11 +83,22 @@ class Problem:
     n_clusters: int
     dtype: str  # "f4" or "f8"
     in_quads: bool = True  # whether the rows begin at multiples of 16 bytes, so that four values are loaded at once
+    halves: str = ""  # "fp16" or "bf16" where the rows are stored in 16 bits; the dtype is then "f4"
 
     @property
     def type(self) -> str:
-        """The kernels' name of the dtype."""
-        return {"f4": "float", "f8": "double"}[self.dtype]
+        """The kernels' name of the dtype: what centers and distances are in."""
+        return ROW_TYPES[self.dtype]
+
+    @property
+    def row_type(self) -> str:
+        """The kernels' name of what the rows are stored in."""
+        return ROW_TYPES[self.halves or self.dtype]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value of a row."""
+        return 2 if self.halves else int(self.dtype[1:])
 
 
 @dataclass(frozen=True)
@@ -134,10 +145,11 @@ def assign(problem: Problem, card: Card) -> Launch:
         floats = TILES.assign_small_floats
         grid = -(-problem.n_samples // (128 * SMALL_ROWS))
         shared = 4 * (floats + floats // form.columns)
-        return Launch(f"assign_small<{problem.type}, {form.columns}, {SMALL_ROWS}>", grid, 128, shared, 2)
+        return Launch(f"assign_small<{problem.row_type}, {form.columns}, {SMALL_ROWS}>", grid, 128, shared, 2)
     side = TILES.assign_side
-    aligned, cut = problem.in_quads and problem.n_features % 4 == 0, problem.n_features > 2 * CHAIN
-    kernel = f"assign_tiled<{problem.type}, {str(aligned).lower()}, {str(cut).lower()}>"
+    aligned = problem.in_quads and problem.n_features % 4 == 0 and not problem.halves
+    cut = problem.n_features > 2 * CHAIN
+    kernel = f"assign_tiled<{problem.row_type}, {str(aligned).lower()}, {str(cut).lower()}>"
     shared = 4 * (4 * 8 * (8 * side + 4) + 24 * side * side + 8 * side)
     # two blocks hide each other's barriers; cut chains and float64 rows need the registers of one
     resident = 1 if cut or problem.dtype == "f8" or card.compute_capability == 75 else 2
@@ -146,18 +158,18 @@ def assign(problem: Problem, card: Card) -> Launch:
 
 def resolve(problem: Problem, card: Card) -> Launch:
     """The rows that tensor cores left open, tiles of 64."""
-    return Launch(f"resolve<{problem.type}>", filled(card, 256, problem.n_samples, 64), 256, resident=2)
+    return Launch(f"resolve<{problem.row_type}>", filled(card, 256, problem.n_samples, 64), 256, resident=2)
 
 
 def recheck(problem: Problem, card: Card) -> Launch:
     """The rows that `assign` left open: how many is known only on the device, so the grid fills the card."""
-    return Launch(f"recheck<{problem.type}>", filled(card, 128, problem.n_samples, 4), 128, resident=8)
+    return Launch(f"recheck<{problem.row_type}>", filled(card, 128, problem.n_samples, 4), 128, resident=8)
 
 
 def prune(problem: Problem, card: Card) -> Launch:
     """All rows, most of them proved unchanged: few blocks, as each may score a tile that is not full."""
     grid = max(1, min(2 * card.n_multiprocessors, -(-problem.n_samples // 256)))
-    return Launch(f"prune<{problem.type}>", grid, 256, resident=2)
+    return Launch(f"prune<{problem.row_type}>", grid, 256, resident=2)
 
 
 # ------------------------------------------------------------------------------------------------ sums
@@ -172,13 +184,13 @@ def accumulate(problem: Problem, card: Card, *, first: bool, two_limbs: bool, ha
     shared = 8 * (cells + problem.n_clusters * (2 if has_weights else 1))
     if first and shared <= card.shared_per_block:
         grid = filled(card, 256, problem.n_samples, 256 // lanes(problem.n_features))
-        return Launch(f"add_all_rows<{problem.type}>", grid, 256, shared)
+        return Launch(f"add_all_rows<{problem.row_type}>", grid, 256, shared)
     return move_rows(problem, card)
 
 
 def move_rows(problem: Problem, card: Card) -> Launch:
     """Rows that leave one cluster for another."""
-    return Launch(f"move_rows<{problem.type}>", filled(card, 256, problem.n_samples, 256), 256, 8 * 256, 4)
+    return Launch(f"move_rows<{problem.row_type}>", filled(card, 256, problem.n_samples, 256), 256, 8 * 256, 4)
 
 
 def centers(verb: str, problem: Problem) -> Launch:
@@ -196,13 +208,13 @@ def iterations_at_once(problem: Problem, card: Card) -> int:
 def row_pass(verb: str, problem: Problem, card: Card) -> Launch:
     """A kernel that takes a thread a row, any number of blocks."""
     threads = {"own_distance": 128, "seed_update": 256, "seed_trials": 256}[verb]
-    return Launch(f"{verb}<{problem.type}>", filled(card, threads, problem.n_samples, threads), threads, resident=2)
+    return Launch(f"{verb}<{problem.row_type}>", filled(card, threads, problem.n_samples, threads), threads, resident=2)
 
 
 def feature_pass(verb: str, problem: Problem, card: Card) -> Launch:
     """A kernel that takes `lanes` threads a row, any number of blocks: summary, weighted_peaks, moments."""
     rows = 256 // lanes(problem.n_features)
-    return Launch(f"{verb}<{problem.type}>", filled(card, 256, problem.n_samples, rows), 256, resident=4)
+    return Launch(f"{verb}<{problem.row_type}>", filled(card, 256, problem.n_samples, rows), 256, resident=4)
 
 
 def value_pass(kernel: str, n_values: int, card: Card) -> Launch:
@@ -214,7 +226,7 @@ def value_pass(kernel: str, n_values: int, card: Card) -> Launch:
 def transform(problem: Problem) -> Launch:
     """Squares of 16 x 16 distances."""
     grid = -(-problem.n_samples // 16) * -(-problem.n_clusters // 16)
-    return Launch(f"transform<{problem.type}>", grid, 256, resident=2)
+    return Launch(f"transform<{problem.row_type}>", grid, 256, resident=2)
 
 
 def seed_potentials(problem: Problem) -> Launch:

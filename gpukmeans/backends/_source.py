@@ -18,31 +18,36 @@ from . import _cuda, _launch, _tensor_config
 
 _log = logging.getLogger("gpukmeans")
 _TYPES = ("float", "double")
+_ROWS = tuple(_launch.ROW_TYPES.values())
 
 
 def _of_types(*verbs: str) -> tuple[str, ...]:
     return tuple(f"{verb}<{t}>" for verb in verbs for t in _TYPES)
 
 
+def _of_rows(*verbs: str) -> tuple[str, ...]:
+    return tuple(f"{verb}<{t}>" for verb in verbs for t in _ROWS)
+
+
 INSTANCES: dict[str, tuple[str, ...]] = {
     "assign": (
-        *(f"assign_tiled<{t}, {a}, {c}>" for t in _TYPES for a in ("true", "false") for c in ("true", "false")),
-        *(f"assign_small<{t}, {size}, {_launch.SMALL_ROWS}>" for t in _TYPES for size in (4, 8, 16)),
+        *(f"assign_tiled<{t}, true, {c}>" for t in _TYPES for c in ("true", "false")),
+        *(f"assign_tiled<{t}, false, {c}>" for t in _ROWS for c in ("true", "false")),
+        *(f"assign_small<{t}, {size}, {_launch.SMALL_ROWS}>" for t in _ROWS for size in (4, 8, 16)),
     ),
-    "assign_sm80": _tensor_config.instances(_TYPES),
+    "assign_sm80": _tensor_config.instances(),
     "assign_sm80_wide": _tensor_config.wide_instances(),
-    "resolve": _of_types("resolve"),
-    "recheck": _of_types("recheck"),
-    "prune": _of_types("prune"),
-    "accumulate": _of_types("add_all_rows", "move_rows"),
+    "resolve": _of_rows("resolve"),
+    "recheck": _of_rows("recheck"),
+    "prune": _of_rows("prune"),
+    "accumulate": _of_rows("add_all_rows", "move_rows"),
     "recenter": _of_types("publish_centers", "recenter"),
-    "inertia": (*_of_types("own_distance"), "inertia_sum"),
+    "inertia": (*_of_rows("own_distance"), "inertia_sum"),
     "farthest": ("farthest_of_block", "farthest_of_all"),
-    "transform": _of_types("transform"),
-    "seed": (*_of_types("seed_update", "seed_potentials", "seed_find", "seed_trials"), "seed_scan"),
-    "summary": _of_types("summary", "weighted_peaks", "moments"),
-    "scale": _of_types("scale_values"),
-    "expand": tuple(f"expand<{number}>" for number in _launch.HALVES.values()),
+    "transform": _of_rows("transform"),
+    "seed": (*_of_rows("seed_update", "seed_trials"), *_of_types("seed_potentials", "seed_find"), "seed_scan"),
+    "summary": _of_rows("summary", "weighted_peaks", "moments"),
+    "scale": _of_rows("scale_values"),
     "small": _of_types("fit_small"),
 }
 """Every instance that may be launched, by the file that it stands in."""

@@ -12,8 +12,6 @@ from ._launch import Card, Launch, Problem
 
 OLDEST = 80
 """Oldest compute capability with the instructions of ``kernels/tensor.cuh``."""
-TYPES = {"f4": 0, "f8": 1}
-"""Types of rows by their number in ``kernels/assign_sm80_wide.cu``."""
 KINDS = {"bf16": 0, "fp16": 1, "tf32": 2}
 """Types of the pass (`exact.TENSOR_TYPES`) by their number in ``kernels/tensor.cuh``."""
 ROW_BYTES = (64, 128, 256, 512)
@@ -124,13 +122,14 @@ class Config:
         """Rows of the packed centers."""
         return -(-n_clusters // self.shape.tile) * self.shape.tile
 
-    def kernel(self, of_type: str) -> str:
-        """Template instance for rows of this type of the kernels."""
+    @property
+    def kernel(self) -> str:
+        """Template instance, for rows of any type."""
         shape, kind = self.shape, KINDS[self.kind]
         if self.is_wide:
             return f"assign_sm80_wide<{kind}, {shape.row_blocks}, {shape.warps // 2}, {shape.center_blocks}>"
         sizes = (kind, self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks)
-        return f"assign_sm80<{of_type}, {', '.join(map(str, sizes))}>"
+        return f"assign_sm80<{', '.join(map(str, sizes))}>"
 
 
 def config(problem: Problem, card: Card, kind: str) -> Config | None:
@@ -151,7 +150,7 @@ def assign(problem: Problem, card: Card, found: Config) -> Launch:
     grid = -(-problem.n_samples // shape.rows)
     if found.is_wide:
         grid = min(grid, card.n_multiprocessors)
-    return Launch(found.kernel(problem.type), grid, 32 * shape.warps, shape.shared(found.row_bytes))
+    return Launch(found.kernel, grid, 32 * shape.warps, shape.shared(found.row_bytes))
 
 
 def converted(launch: Launch, found: Config) -> int:
@@ -163,7 +162,7 @@ def clocks(problem: Problem, card: Card, found: Config | None, share: float = 0.
     """Clocks of an assignment in float32, or in the type of a config that leaves open this share of the rows."""
     n, d, k = problem.n_samples, problem.n_features, problem.n_clusters
     in_float32 = k * (d + PAIR)
-    work, reading = float(in_float32), READ * d * int(problem.dtype[1:])
+    work, reading = float(in_float32), READ * d * problem.itemsize
     if found is not None:
         speed = SPEEDS[card.shared_per_block >= LARGE_SHARED][found.kind]
         work = k * (found.columns / speed + PAIR) + share * OPEN * in_float32
@@ -194,14 +193,14 @@ def choose(
     return chosen, shares
 
 
-def instances(of_types: tuple[str, ...], *, many_rows: bool = True) -> tuple[str, ...]:
+def instances(*, many_rows: bool = True) -> tuple[str, ...]:
     """Every instance for rows in registers, on cards with or without much shared memory."""
-    return tuple(found.kernel(of_type) for of_type in of_types for found in _configs(ROW_BYTES, many_rows))
+    return tuple(found.kernel for found in _configs(ROW_BYTES, many_rows))
 
 
 def wide_instances(*, many_rows: bool = True) -> tuple[str, ...]:
-    """The same for rows that are longer than ROW_BYTES, and of any type."""
-    return tuple(found.kernel("") for found in _configs((LONGER,), many_rows))
+    """The same for rows that are longer than ROW_BYTES."""
+    return tuple(found.kernel for found in _configs((LONGER,), many_rows))
 
 
 def _configs(row_bytes: tuple[int, ...], many_rows: bool) -> list[Config]:

@@ -250,13 +250,15 @@ class Backend(ABC):
     name: ClassVar[str]
     most_small: ClassVar[int] = 0
     """Rows times features times clusters of the largest problem for `fit_small`; 0: there is no kernel for it."""
+    keeps_halves: ClassVar[bool] = False
+    """Whether rows of 16 bits are read as they are stored."""
 
     def __init__(self, precision: str = "exact") -> None:
         self.precision = precision
 
     # ---- data
     def accept(self, X: Any) -> Any:
-        """X where this backend can work on it: a copy on the host if it lies on a device or has 16 bits."""
+        """X where this backend can work on it: a copy on the host if it lies on a device, or has 16 bits."""
         return X.toarray() if isinstance(X, Halves) else to_host(X)
 
     def blocks(self, X: Any, sample_weight: Float64Array | None = None) -> list[Rows]:
@@ -281,7 +283,7 @@ class Backend(ABC):
         rows.running = None
 
     def scaled(self, X: Any, exponent: int) -> Any:
-        """X times 2**exponent in its own dtype: a copy, and exact; X itself for exponent 0.
+        """X times 2**exponent in its own dtype (16 bits: in float32): a copy, and exact; X itself for exponent 0.
 
         A value that overflows becomes infinite. That happens only for a row that is so far from all centers that its
         distances are equal, and infinity says the same.
@@ -295,7 +297,7 @@ class Backend(ABC):
                 scaled = X.copy()
                 scaled.data = np.ldexp(scaled.data, exponent)
                 return scaled
-            return np.ldexp(X, exponent)
+            return np.ldexp(X.toarray() if isinstance(X, Halves) else X, exponent)
 
     def labels(self, blocks: Sequence[Rows]) -> Any:
         """Labels of all blocks, int32, shape (n_samples,): on the device if the data was passed there, else NumPy."""

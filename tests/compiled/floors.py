@@ -34,7 +34,6 @@ WORK = {
     "summary, weighted_peaks, moments": Work("n*d*s", "3*n*d", "float64", "once a fit"),
     "fit_small": Work("2*n*d*s + 12*n", "3*n*k*d", "float64", "each iteration of a problem, X from L2"),
     "scale_values": Work("2*n*d*s", "2*n*d", "float64", "where the data need it"),
-    "expand": Work("6*n*d", "n*d", "conversions", "16-bit rows, in each pass; 4 n d stay in L2 on large cards"),
     "farthest_*": Work("8*n", "n", "comparisons", "for each empty cluster"),
 }
 ITERATION = ("assign_tiled, assign_small", "recheck", "move_rows", "recenter")

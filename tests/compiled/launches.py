@@ -24,7 +24,7 @@ def instances(file: str, architecture: int) -> tuple[str, ...]:
         return ()
     is_large = CARDS[architecture].shared_per_block >= _tensor_config.LARGE_SHARED
     if file == "assign_sm80":
-        return _tensor_config.instances(("float", "double"), many_rows=is_large)
+        return _tensor_config.instances(many_rows=is_large)
     if file == "assign_sm80_wide":
         return _tensor_config.wide_instances(many_rows=is_large)
     return _source.INSTANCES[file]
@@ -32,13 +32,13 @@ def instances(file: str, architecture: int) -> tuple[str, ...]:
 
 def launches(card: Card) -> Iterator[Launch]:
     """Launches of all verbs, for problems of many kinds."""
-    for dtype, d, k, n in itertools.product(("f4", "f8"), FEATURES, CLUSTERS, (100, 10_000_000)):
-        yield from _of_problem(Problem(n, d, k, dtype), card)
+    for dtype, d, k, n in itertools.product(_launch.ROW_TYPES, FEATURES, CLUSTERS, (100, 10_000_000)):
+        halves = dtype if dtype in ("fp16", "bf16") else ""
+        yield from _of_problem(Problem(n, d, k, "f4" if halves else dtype, halves=halves), card)
     for n in (1, 10_000_000):
         yield from _launch.farthest(n, card)
         yield _launch.value_pass("inertia_sum", n, card)
-        yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in ("float", "double"))
-        yield from (_launch.value_pass(f"expand<{number}>", n, card) for number in _launch.HALVES.values())
+        yield from (_launch.value_pass(f"scale_values<{t}>", n, card) for t in _launch.ROW_TYPES.values())
     yield _launch.seed_scan()
     yield from (_launch.fit_small(Problem(1, 1, 1, dtype), 5000, card) for dtype in ("f4", "f8"))
 

@@ -34,7 +34,7 @@ class Sizes:
 
     @classmethod
     def of(cls, instance: str) -> Sizes:
-        """From ``assign_sm80<float, 0, 64, 4, 8, 16>`` or ``assign_sm80_wide<0, 4, 4, 8>``."""
+        """From ``assign_sm80<0, 64, 4, 8, 16>`` or ``assign_sm80_wide<0, 4, 4, 8>``."""
         given = [int(number) for number in re.findall(r"[<,] ?(\d+)", instance)]
         if len(given) == 4:
             given.insert(1, _tensor_config.CHUNK_BYTES)
@@ -80,7 +80,7 @@ def chunk_loop(instance: str, architecture: int) -> Loop:
 
 
 def table() -> str:
-    """Of float32 rows in a 16-bit type and in TF32; fp16 is compiled to the same as bf16."""
+    """In a 16-bit type and in TF32; fp16 is compiled to the same as bf16."""
     lines = [
         f"NVRTC {nvrtc.nvrtc_version()}. Multiply-adds of a warp for an instruction of the tile loop / "
         "instructions of its epilogue for a score.",
@@ -88,7 +88,7 @@ def table() -> str:
         "| tile loop |" + "".join(f" sm_{a} |" for a in ARCHITECTURES),
         "|---" * (1 + len(ARCHITECTURES)) + "|",
     ]
-    for instance in (*_tensor_config.instances(("float",)), *_tensor_config.wide_instances()):
+    for instance in (*_tensor_config.instances(), *_tensor_config.wide_instances()):
         if Sizes.of(instance).kind != _tensor_config.KINDS["fp16"]:
             cells, file = [], _source.FILE_OF[instance]
             for architecture in ARCHITECTURES:

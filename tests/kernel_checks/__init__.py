@@ -5,9 +5,10 @@ backend's own verbs over the stand-in for CuPy; a kernel is launched alone where
 """
 
 from .centers import check_bound, check_duplicates, check_halted, check_load, check_recenter, check_state
+from .halves import check_halves
 from .labels import check_assign, check_recheck, check_resolve
 from .machine import SHRUNK, machine, problem
-from .passes import check_expand, check_farthest, check_scale, check_summary, check_transform
+from .passes import check_farthest, check_scale, check_summary, check_transform
 from .pruning import check_line, check_prune
 from .seeds import check_seed_distances, check_seed_search
 from .small import check_small
@@ -31,11 +32,11 @@ CHECKS = {
     "farthest": check_farthest,
     "transform": check_transform,
     "scale": check_scale,
-    "expand": check_expand,
     "summary": check_summary,
     "seed distances": check_seed_distances,
     "seed search": check_seed_search,
     "small": check_small,
+    "halves": check_halves,
     "tensor": check_tensor,
     "tensor types": check_tensor_types,
     "tensor wide": check_tensor_wide,

@@ -9,7 +9,7 @@ import naive
 from gpukmeans import exact
 from gpukmeans.backends import get_backend
 
-from .machine import launch, never, on_card, problem, type_of
+from .machine import as_stored, launch, never, on_card, problem, type_of
 
 UNCERTAIN = np.dtype([("row", np.int64), ("best", np.float32), ("gap", np.float32)])
 
@@ -43,7 +43,7 @@ def long_chain(dtype: Any, part: float = 0.49) -> tuple[np.ndarray, np.ndarray]:
 
 def fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> tuple[Any, np.ndarray, np.ndarray]:
     """Loaded centers, labels and list of the fast pass alone."""
-    rows = backend.rows(on_card(X, skip=skip))
+    rows = backend.rows(as_stored(X, skip=skip))
     centers = backend.load(C.astype(np.float64), [rows])
     get_backend("cupy", "float32").assign(rows, centers)  # without recheck; the bound is that of `load`
     scratch = rows.scratch()
@@ -53,7 +53,7 @@ def fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> tuple[Any, np.ndar
 
 def assert_fast_pass(backend: Any, X: Any, C: Any, skip: int = 0) -> None:
     """Labels and list of the fast pass alone."""
-    assert_certified(X, C, *fast_pass(backend, X, C, skip))
+    assert_certified(np.asarray(X), C, *fast_pass(backend, X, C, skip))
 
 
 def scores_norms_and_gaps(X: Any, C: Any, centers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,16 +121,17 @@ def is_clear(X: Any, C: Any, centers: Any) -> np.ndarray:
 def assert_resolved(X: Any, C: Any, chosen: Any, n_open: int | None = None) -> None:
     """Labels of the rows in a list, and of no others; how many of them were rechecked, where that is known."""
     backend = get_backend("cupy")
-    centers = backend.load(C.astype(np.float64), [backend.rows(on_card(X))])
+    rows = backend.rows(as_stored(X))
+    centers = backend.load(C.astype(np.float64), [rows])
     listed = on_card(np.array([(row, 0, np.inf) for row in chosen], UNCERTAIN).view(np.uint8))
     labels, tally = on_card(np.full(len(X), -7), np.int32), on_card([1, 2, 3, 4, 5], np.uint64)
-    args = on_card(X), centers.values, *centers.for_scores, centers.bound, listed, on_card([len(chosen)], np.uint64)
+    args = rows.stored, centers.values, *centers.for_scores, centers.bound, listed, on_card([len(chosen)], np.uint64)
     for halted in (on_card([1], np.int32), never()):
         assert set(labels.get().tolist()) == {-7}, "halted"
         assert tally.get().tolist() == [1, 2, 3, 4, 5], "halted"
         sizes = X.shape[1], centers.form.columns, len(C)
-        launch(f"resolve<{type_of(X)}>", 2, 256, *args, labels, tally, halted, *sizes)
-    expected = np.where(np.isin(np.arange(len(X)), chosen), naive.labels(X, C), -7).astype(np.int32)
+        launch(f"resolve<{centers.problem.row_type}>", 2, 256, *args, labels, tally, halted, *sizes)
+    expected = np.where(np.isin(np.arange(len(X)), chosen), naive.labels(np.asarray(X), C), -7).astype(np.int32)
     support.assert_same_array(labels.get(), expected, "labels of the rows in the list")
     if n_open is not None:
         assert tally.get().tolist() == [1, 2 + n_open, 3, 4, 5], "rows rechecked"
@@ -165,9 +166,9 @@ def check_resolve(dtypes: Any = ("f4", "f8")) -> None:
 
 def assert_labels(backend: Any, X: Any, C: Any) -> None:
     """Labels after the recheck are the oracle's."""
-    rows = backend.rows(on_card(X))
+    rows = backend.rows(as_stored(X))
     backend.assign(rows, C.astype(np.float64))
-    support.assert_same_array(rows.labels.get(), naive.labels(X, C), "labels")
+    support.assert_same_array(rows.labels.get(), naive.labels(np.asarray(X), C), "labels")
 
 
 def check_recheck(dtypes: Any = ("f4", "f8")) -> None:

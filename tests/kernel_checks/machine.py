@@ -11,6 +11,7 @@ import support
 from gpukmeans import exact
 from gpukmeans.backends import _launch, _source, _tensor_config
 from gpukmeans.backends._tensor_config import LONGER, Shape, Shapes
+from gpukmeans.halves import Halves
 
 SHRUNK = _launch.Tiles(assign_side=4, assign_small_floats=64, seed_block_rows=96, recenter_threads=32)
 SHRUNK_SHAPES = Shapes(
@@ -45,7 +46,7 @@ def machine(*, tiles: Any = SHRUNK, edit: Any = None, kernels: Any = (), **setti
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_launch, "TILES", tiles)
         patch.setattr(_tensor_config, "SHAPES", _tensor_config.SHAPES if tiles == _launch.Tiles() else SHRUNK_SHAPES)
-        tensor = dict.fromkeys(_tensor_config.instances(("float", "double")), "assign_sm80")
+        tensor = dict.fromkeys(_tensor_config.instances(), "assign_sm80")
         tensor |= dict.fromkeys(_tensor_config.wide_instances(), "assign_sm80_wide")
         patch.setattr(_source, "FILE_OF", {**_source.FILE_OF, **tensor})
         patch.setattr(_source, "_compile", compile_and_tell)
@@ -81,6 +82,17 @@ def on_card(values: Any, dtype: Any = None, *, skip: int = 0) -> Any:
 
     values = np.ascontiguousarray(values, dtype)
     return cupy.asarray(np.append(values.ravel()[:skip], values))[skip:].reshape(values.shape)
+
+
+def halved(X: Any, kind: str) -> Halves:
+    """Rows rounded to 16 bits (bf16: toward 0), on the host."""
+    words = X.astype(np.float16).view(np.uint16) if kind == "fp16" else (X.view(np.uint32) >> 16).astype(np.uint16)
+    return Halves(words, kind, None)
+
+
+def as_stored(X: Any, *, skip: int = 0) -> Any:
+    """`on_card` for rows, which may have 16 bits."""
+    return Halves(on_card(X.words, skip=skip), X.kind, None) if isinstance(X, Halves) else on_card(X, skip=skip)
 
 
 def launch(instance: str, grid: int, block: int, *args: Any, shared: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Checks of the kernels that pass over the rows once: farthest.cu, transform.cu, scale.cu, expand.cu, summary.cu."""
+"""Checks of the kernels that pass over the rows once: farthest.cu, transform.cu, scale.cu, summary.cu."""
 
 from typing import Any
 
@@ -8,9 +8,8 @@ import support
 import naive
 from gpukmeans import exact
 from gpukmeans.backends import get_backend
-from gpukmeans.halves import Halves
 
-from .machine import launch, on_card, problem
+from .machine import on_card, problem
 
 
 def check_farthest() -> None:
@@ -57,18 +56,6 @@ def check_scale(dtypes: Any = ("f4", "f8")) -> None:
             with np.errstate(all="ignore"):
                 expected = np.ldexp(X, exponent)
             support.assert_same_array(backend.scaled(on_card(X), exponent).get(), expected, f"times 2^{exponent}")
-
-
-def check_expand() -> None:
-    """All numbers of 16 bits, times powers, as NumPy, which rounds once; an odd number of them."""
-    for kind, number in (("fp16", 1), ("bf16", 0)):
-        words = np.arange(1 << 16, dtype=np.uint16)
-        words = words[~np.isnan(Halves(words, kind, None).toarray())][1:]
-        for exponent in (0, -1, 40, -120, 130):
-            out = on_card(np.full(len(words), 7, np.float32))
-            launch(f"expand<{number}>", 3, 256, on_card(words), out, 2.0**exponent, len(words))
-            expected = Halves(words, kind, None, exponent).toarray()
-            support.assert_same_array(out.get(), expected, f"{kind} times 2^{exponent}")
 
 
 def check_summary(dtypes: Any = ("f4", "f8")) -> None:

@@ -10,7 +10,7 @@ import naive
 from gpukmeans.backends import get_backend
 
 from .labels import between, is_clear, scores_norms_and_gaps, two_best
-from .machine import never, on_card, problem
+from .machine import as_stored, never, on_card, problem
 
 
 def up(value: Any) -> np.float32:
@@ -40,13 +40,14 @@ class Rows:
     """Rows on the card, with labels and bounds from pass to pass."""
 
     def __init__(self, X: np.ndarray, labels: np.ndarray, bounds: Any = None) -> None:
-        self.X, self.labels, n = X, labels, len(X)
-        self.backend, self.on_card = get_backend("cupy"), on_card(X)
+        self.labels, n = labels, len(X)
+        self.backend = get_backend("cupy")
+        self.rows = self.backend.rows(as_stored(X))
         self.bounds = np.full((n, 2), np.nan, np.float32) if bounds is None else bounds
         self.tally = np.zeros(5, np.uint64)
 
     def load(self, C: np.ndarray) -> Any:
-        return self.backend.load(C.astype(np.float64), [self.backend.rows(self.on_card)])
+        return self.backend.load(C.astype(np.float64), [self.rows])
 
     def prune(self, now: Any, drift: np.ndarray, hidden: int = 0, halted: int = 0) -> None:
         """One pass: the labels, bounds and tally after it."""
@@ -54,9 +55,9 @@ class Rows:
         now.run.motion.set(np.array([0, np.max(drift).astype(np.float32).view(np.uint32), hidden], np.uint32))
         before, bounds = on_card(self.labels, np.int32), on_card(self.bounds)
         tally = on_card([1, 2, 3, 4, 5], np.uint64)
-        labels = on_card(np.full(len(self.X), -7), np.int32)
+        labels = on_card(np.full(len(before), -7), np.int32)
         stop = never() if not halted else on_card([1], np.int32)
-        self.backend._prune(now, self.on_card, before, bounds, labels, tally, stop)
+        self.backend._prune(now, self.rows.stored, before, bounds, labels, tally, stop)
         self.labels, self.bounds, self.tally = labels.get(), bounds.get(), tally.get()
 
 
@@ -76,7 +77,7 @@ def assert_pruned(X: Any, C: Any, labels: np.ndarray, bounds: np.ndarray, drift:
     proved[proved] = after[:, 0] < after[:, 1]
     support.assert_same_array(rows.labels[proved], labels[proved].astype(np.int32), "labels of rows that are proved")
     support.assert_same_array(rows.bounds[proved], after[after[:, 0] < after[:, 1]], "bounds of rows that are proved")
-    X, labels, bounds = X[~proved], rows.labels[~proved], rows.bounds[~proved].astype(np.float64)
+    X, labels, bounds = np.asarray(X)[~proved], rows.labels[~proved], rows.bounds[~proved].astype(np.float64)
     support.assert_same_array(labels, naive.labels(X, C), "labels of open rows")
     scores, norms, gaps = scores_norms_and_gaps(X, C, now)
     best, second = two_best(scores)

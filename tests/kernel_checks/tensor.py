@@ -11,7 +11,7 @@ from gpukmeans import exact
 from gpukmeans.backends import _cuda_stages, _launch, _tensor_config, get_backend
 
 from .labels import UNCERTAIN, between
-from .machine import launch, library_of, never, on_card, problem, type_of
+from .machine import as_stored, launch, library_of, never, on_card, problem
 
 LARGE = _launch.Card(80, 1, 163 << 10, 256)
 SMALL = _launch.Card(86, 1, 99 << 10, 256)
@@ -21,12 +21,13 @@ class Pass:
     """Rows and centers on the card, and the pass in one type over them."""
 
     def __init__(self, X: Any, C: Any, kind: str, card: Any, *, certify: bool = True) -> None:
-        self.X, self.C, self.kind, self.k, self.d = X, C, kind, len(C), X.shape[1]
-        self.backend, self.sizes = get_backend("cupy"), _launch.Problem(len(X), X.shape[1], len(C), X.dtype.str[1:])
+        self.X, self.C, self.kind, self.k, self.d = np.asarray(X), C, kind, len(C), X.shape[1]
+        self.backend = get_backend("cupy")
+        self.rows = self.backend.rows(as_stored(X))
+        self.sizes = self.rows.problem(len(X), len(C))
         self.config = _tensor_config.config(self.sizes, card, kind)
         assert self.config is not None
         self.pass_launch = _tensor_config.assign(self.sizes, card, self.config)
-        self.rows = self.backend.rows(on_card(X))
         self.centers = self.backend.load(C.astype(np.float64), [self.rows])
         self.stage = _cuda_stages.Stage(self.config, self.centers, certify)
 
@@ -39,10 +40,10 @@ class Pass:
         self.labels, self.listed = on_card(np.full(n, -7), np.int32), on_card(np.zeros(n, UNCERTAIN).view(np.uint8))
         self.count = on_card([0], np.uint64)
         library_of(found.kernel, found.shared).set_rounding(model)
-        x, sizes = (self.rows.data, self.centers.shift), (n, self.d, self.k)
+        of_type = list(_launch.ROW_TYPES.values()).index(self.sizes.row_type)
+        x, sizes = (self.rows.stored, self.centers.shift, of_type), (n, self.d, self.k)
         if self.config.is_wide:
-            space = np.full(_tensor_config.converted(found, self.config), 7, np.uint8)
-            x = *x, _tensor_config.TYPES[self.sizes.dtype], on_card(space)
+            x = *x, on_card(np.full(_tensor_config.converted(found, self.config), 7, np.uint8))
             sizes = *sizes, self.config.row_bytes // _tensor_config.CHUNK_BYTES
         out = self.labels, self.listed, self.count, never() if halted is None else halted
         given = *x, self.stage.packed, self.stage.quads, self.stage.bound, *out, *sizes
@@ -52,8 +53,8 @@ class Pass:
     def recheck(self) -> np.ndarray:
         """Labels of all rows."""
         now, tally = self.centers, on_card(np.zeros(4), np.uint64)
-        head = self.rows.data, now.values, *now.for_scores, self.listed, self.count, self.labels, tally, never()
-        launch(f"recheck<{type_of(self.X)}>", 3, 128, *head, self.d, now.form.columns, self.k)
+        head = self.rows.stored, now.values, *now.for_scores, self.listed, self.count, self.labels, tally, never()
+        launch(f"recheck<{self.sizes.row_type}>", 3, 128, *head, self.d, now.form.columns, self.k)
         return self.labels.get()
 
 

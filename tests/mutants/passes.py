@@ -1,4 +1,4 @@
-"""Defects of farthest.cu, transform.cu, seed.cu, summary.cu and scale.cu.
+"""Defects of farthest.cu, transform.cu, seed.cu, summary.cu, scale.cu, and of what reads rows of 16 bits.
 
 Not here: the test in farthest.cu whether the call before has found a row, as nothing comes after no row; in seed_find
 `>=` in the search for a group, or one group earlier, as the scan of rows goes on behind its group.
@@ -43,8 +43,8 @@ TABLE = {
         ("if (row < n && c < k) distance", "if (row < n) distance"),
         ("if (row < n && c < k) distance", "if (c < k) distance"),
         ("(size_t)row * k + c]", "(size_t)row * k + c0]"),
-        ("round_to<T>(__dsqrt_rn(acc))", "round_to<T>(acc)"),
-        ("round_to<T>(__dsqrt_rn(acc))", "sqrtf((float)acc)"),
+        ("round_to<Computed<T>>(__dsqrt_rn(acc))", "round_to<Computed<T>>(acc)"),
+        ("round_to<Computed<T>>(__dsqrt_rn(acc))", "sqrtf((float)acc)"),
         ("__dsqrt_rn(acc)", "__dsqrt_rn(to_f64(round_to<T>(acc)))"),
         ("blockIdx.x / across *", "blockIdx.x % across *"),
         ("(k + SQUARE - 1) / SQUARE,", "(k + SQUARE) / SQUARE,"),
@@ -56,7 +56,7 @@ TABLE = {
         ("< to_f64(a) ? b : a; }", "> to_f64(a) ? b : a; }"),
     ],
     ("seed.cu", "seed distances", "seed_update"): [
-        ("T acc = T(0);", "T acc = closest[i];"),
+        ("C acc = C(0);", "C acc = closest[i];"),
         ("if (!first) acc = smaller", "acc = smaller"),
         ("if (!first) acc = smaller(closest[i], acc);", ""),
         ("closest[i] = acc;", "closest[i] = first ? acc : closest[i];"),
@@ -126,17 +126,17 @@ TABLE = {
         ("add_global(&first[j], a);", "first[j] += a;"),
         ("add_global(&second[j], b);", "add_global(&second[j], a);"),
     ],
-    ("expand.cu", "expand", "expand"): [
-        ("i < size; i += step", "i <= size; i += step"),
-        ("i < size; i += step", "i < size - 1; i += step"),
-        ("i += step) {", "i += EXPAND_THREADS) {"),
-        ("i += step) {", "i += size) {"),
-        ("blockIdx.x * EXPAND_THREADS + threadIdx.x;", "threadIdx.x;"),
-        ("KIND == 0 ?", "KIND == 1 ?"),
-        ("(unsigned)x[i] << 16", "(unsigned)x[i] << 15"),
-        ("factor == 1.0 ? v :", "factor != 1.0 ? v :"),
-        ("to_f32(__dmul_rn(to_f64(v), factor));", "v * (float)factor;"),
-        ("y[i] = factor", "y[0] = factor"),
+    ("device.cuh", "halves", "scale_values"): [
+        ("(unsigned)bits << 16", "(unsigned)bits << 15"),
+        ("(unsigned)bits << 16", "(unsigned)bits << 16 & 0x7fffffffu"),
+    ],
+    ("device.cuh", "halves", "assign_sm80"): [
+        ("if (type == 2) use", "if (type == 3) use"),
+        ("use((const Bfloat16*)x", "use((const Float16*)x"),
+    ],
+    ("device.cuh", "tensor", "assign_sm80"): [
+        ("if (type == 0) use", "if (type <= 1) use"),
+        ("if (type == 1) use", "if (type == 2) use"),
     ],
     ("scale.cu", "scale", "scale_values"): [
         ("i < size; i +=", "i <= size; i +="),
@@ -145,10 +145,10 @@ TABLE = {
         ("i += (long long)gridDim.x * SCALE_THREADS", "i += size"),
         ("__dmul_rn(__dmul_rn(to_f64(x[i]), first), second)", "__dmul_rn(to_f64(x[i]), first)"),
         ("__dmul_rn(__dmul_rn(to_f64(x[i]), first), second)", "__dmul_rn(to_f64(x[i]), __dmul_rn(first, second))"),
-        ("round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[i]), first), second))", "x[i] * T(first) * T(second)"),
+        ("round_to<Computed<T>>(__dmul_rn(__dmul_rn(to_f64(x[i]), first), second))", "x[i] * T(first) * T(second)"),
         ("y[i] = round", "y[0] = round"),
         ("first), second));", "second), second));"),
-        ("y[i] = round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[i])", "y[i] = round_to<T>(__dmul_rn(__dmul_rn(to_f64(x[0])"),
+        ("__dmul_rn(__dmul_rn(to_f64(x[i])", "__dmul_rn(__dmul_rn(to_f64(x[0])"),
         ("blockIdx.x * SCALE_THREADS + threadIdx.x;", "blockIdx.x * SCALE_THREADS + threadIdx.x + 1;"),
         ("blockIdx.x * SCALE_THREADS + threadIdx.x;", "threadIdx.x;"),
     ],
