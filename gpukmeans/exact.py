@@ -278,7 +278,8 @@ class TensorTerms(NamedTuple):
     """What :func:`tensor_bound` multiplies with the largest norm ``c``; the card does the same (pack.cuh).
 
     ``const = half_norm c^2 / 2 + canonical c^2 + tiny (1 + c) + least (c + least)``,
-    ``linear = product c + tiny + least``, ``quadratic = canonical``; infinite where not ``c <= largest``.
+    ``linear = product c + tiny + least``, ``quadratic = canonical``; infinite where not ``c <= largest``. Where scores
+    are offset, ``const`` grows by ``offset B``.
     """
 
     half_norm: float
@@ -287,24 +288,26 @@ class TensorTerms(NamedTuple):
     tiny: float
     least: float
     largest: float
+    offset: float  # 0: the index is in the low bits of a score
 
 
-def _tensor_shares(n_features: int, kind: str, index_bits: int) -> dict[str, float]:
+def _tensor_shares(n_features: int, kind: str, index_bits: int, is_offset: bool) -> dict[str, float]:
     """Shares of :func:`tensor_terms`, apart, so that a test can remove each one and see a wrong label."""
     unit, least, _ = TENSOR_TYPES[kind]
     steps = n_features + 2 * -(-n_features // 4) + 4
     chain = steps * 2.0**-23 / (1 - steps * 2.0**-23)
     return {
-        "chain": 2 * chain,
-        "index": 2 * 2.0 ** (index_bits - 23) * (1 + chain),
+        "chain": 0.0 if is_offset else 2 * chain,
+        "offset": 2 * chain if is_offset else 0.0,
+        "index": 0.0 if is_offset else 2 * 2.0 ** (index_bits - 23) * (1 + chain),
         "rounding": 2 * ((1 + unit) ** 2 - 1),
         "least": 2 * (1 + unit) * least * math.sqrt(n_features),
     }
 
 
-def tensor_terms(n_features: int, kind: str, index_bits: int) -> TensorTerms:
+def tensor_terms(n_features: int, kind: str, index_bits: int, *, is_offset: bool = False) -> TensorTerms:
     """Constants of :func:`tensor_bound` for one type of :data:`TENSOR_TYPES`."""
-    shares, plain = _tensor_shares(n_features, kind, index_bits), bound_terms(n_features)
+    shares, plain = _tensor_shares(n_features, kind, index_bits, is_offset), bound_terms(n_features)
     second_order, grown, scores = 1.002, (1 + TENSOR_TYPES[kind].unit) ** 2, shares["chain"] + shares["index"]
     return TensorTerms(
         half_norm=second_order * scores,
@@ -313,14 +316,42 @@ def tensor_terms(n_features: int, kind: str, index_bits: int) -> TensorTerms:
         tiny=plain.tiny,
         least=second_order * (1 + scores / 2) * shares["least"],
         largest=TENSOR_TYPES[kind].largest,
+        offset=second_order * shares["offset"],
     )
 
 
-def tensor_bound(n_features: int, centers_norm: float, kind: str, index_bits: int) -> ScoreBound:
+def offset_size(n_features: int, centers_norm: float, kind: str) -> tuple[float, float]:
+    """Size of the scores that :func:`binade` takes: this, and this times ``|x'|``; the card has the same (pack.cuh).
+
+    Not less than any partial sum of a score. With ``e`` and ``b`` as in :func:`tensor_bound`, these are at most
+    ``|c'|^2 / 2 + (1 + e)^2 (|x'| + b) (|c'| + b)``. 3 % more cover ``(1 + e)^2``, this evaluation in float32, and the
+    roundings of the sum itself: a step costs ``2^-23 B``, up to ``2^-20`` of the size, so some 10,000 features.
+    """
+    least = tensor_terms(n_features, kind, 0, is_offset=True).least  # not less than b
+    reach = centers_norm + least
+    return 1.03 * (centers_norm**2 / 2 + least * reach), 1.03 * reach
+
+
+def binade(size: float, index_bits: int) -> float:
+    """B, a power of two above ``2 size``, up to ``8 size``: ``1.5 B`` and scores up to it lie in ``[B, 2 B)``.
+
+    A key is the bits of such a score times ``2^index_bits``, plus an index: the upper bits that are lost are the same
+    for all scores. One binade in ``2^(9 - index_bits)`` is passed over, that of an infinity without the lost bits, so
+    that centers whose half norm is infinite are behind all others.
+    """
+    exponent = 2 + (math.frexp(size)[1] + 126 if size >= 2.0**-126 else 0)  # as float32 keeps it
+    is_passed_over = (exponent + 1) % (1 << (9 - index_bits)) == 0
+    return math.ldexp(1.0, exponent + is_passed_over - 127)
+
+
+def tensor_bound(
+    n_features: int, centers_norm: float, kind: str, index_bits: int, *, offset: float | None = None
+) -> ScoreBound:
     r"""Bound of the pass on tensor cores: as :func:`score_bound`, certified where ``second - best > 2 E(x)``.
 
     The pass rounds ``x'`` and ``c'`` (float32, of the shifted data) to `kind`, multiplies exactly, adds in float32 to
-    ``|c'|^2 / 2``, and replaces the lowest `index_bits` bits of a score by a part of the center's index.
+    ``|c'|^2 / 2``, and replaces the lowest `index_bits` bits of a score by a part of the center's index. Or it adds to
+    ``|c'|^2 / 2 + 1.5 B``, so that the bits of all scores are whole numbers that lose nothing to an index.
 
     Parameters
     ----------
@@ -330,6 +361,9 @@ def tensor_bound(n_features: int, centers_norm: float, kind: str, index_bits: in
     kind : str
         One of :data:`TENSOR_TYPES`.
     index_bits : int
+    offset : float, default=None
+        ``B`` of the row, by :func:`binade`: that of the largest of up to 8 rows. None: the index is in low bits. Cards
+        of compute capability 8.0 and 9.0 offset the scores of short rows (`backends._tensor_config.OFFSET`).
 
     Returns
     -------
@@ -355,15 +389,23 @@ def tensor_bound(n_features: int, centers_norm: float, kind: str, index_bits: in
     4. *Rounding of D* and *underflow*: as there. Among subnormal numbers the type's own rounding, each sum and the
        index are off by ``2^-126`` at most; less than ``8 (d + 4)`` of these meet.
     5. *Overflow.* Beyond the type's largest norm nothing is certified.
+    6. *Offset*, in place of 3 and of the shares of ``m`` in 2. No partial sum is above ``B / 2`` (:func:`offset_size`),
+       so with ``1.5 B`` all of them lie in ``[B, 2 B)``, where a unit in the last place is ``2^-23 B``: that is what
+       each of the steps of 2 costs. To add ``1.5 B`` to a half norm costs half a step more; the roundings to float32
+       cost a quarter of one each, as ``m < B / 2``: together less than the 4 steps that are counted for them. To
+       subtract it is exact, and so is the index. ``2 (d + 2 ceil(d / 4) + 4) 2^-23 B``, with ``B > 2 m``, is more than
+       what the float32 pass has for its roundings.
 
     The bound is nowhere below that of :func:`score_bound`, so candidates of a row left open, scored in float32, are
     those within 2 E of the best score of this pass.
     """
-    terms, c = tensor_terms(n_features, kind, index_bits), centers_norm
+    terms, c = tensor_terms(n_features, kind, index_bits, is_offset=offset is not None), centers_norm
     if not c <= terms.largest:
         return ScoreBound(math.inf, 0.0, 0.0)
+    const = terms.half_norm * c * c / 2 + terms.canonical * c * c + terms.tiny * (1 + c)
+    const += terms.least * (c + terms.least)
     return ScoreBound(
-        terms.half_norm * c * c / 2 + terms.canonical * c * c + terms.tiny * (1 + c) + terms.least * (c + terms.least),
+        const + terms.offset * (offset or 0.0),
         terms.product * c + terms.tiny + terms.least,
         terms.canonical,
     )

@@ -4,17 +4,18 @@
 //
 // Rows (shift - x) stay in registers for the whole kernel, the A operand; centers stream through shared memory, the B operand.
 // The half norm is the C operand, so an accumulator IS a score. A warp owns 16 MI rows and walks the centers 8 at a time: besides
-// the rows only 4 MI scores are live, whatever the tile. The low bits of a score give way to the center's place in the tile,
-// so best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound).
+// the rows only 4 MI scores are live, whatever the tile. A score and the center's place in the tile make one key (keys.cuh), so
+// best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound). In FORM 1 the lanes that
+// share rows have a B of their own, that of the largest of these 2 MI rows: so one row far away does not make all others coarse.
 //
 //   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32,
-//         bound (3): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
+//         bound (6): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for resolve.cu
 //   launch  ceil(n / ROWS) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in BYTES; tiles = ceil(k / TN)
 //   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2
 //   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)
-//   instances  assign_sm80<KIND, BYTES, MI, WARPS, NJ>: KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512 of a row; MI blocks
-//              of 16 rows a warp; NJ blocks of 8 centers a tile: those of _tensor_config.py
+//   instances  assign_sm80<KIND, BYTES, MI, WARPS, NJ, FORM>: KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512 of a row; MI
+//              blocks of 16 rows a warp; NJ blocks of 8 centers a tile; FORM of a key: those of _tensor_config.py
 #include "keys.cuh"
 #include "label.cuh"
 
@@ -39,7 +40,9 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   }
 };
 
-template <int KIND, int BYTES, int MI, int WARPS, int NJ> __global__ void __launch_bounds__(WARPS * 32, 1)
+// FORM 1 with short rows: two blocks, as FORM 0 has of itself. There minimum and maximum bind, and one block waits for its barriers.
+template <int KIND, int BYTES, int MI, int WARPS, int NJ, int FORM>
+__global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES == 64 ? 2 : 1)
 assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type, const char* __restrict__ packed,
             const char* __restrict__ quads, const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list,
             u64* count, const int* __restrict__ halted, long long n, int d, int k) {
@@ -102,10 +105,22 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     __syncwarp();                                    // they are read before the next 8 are written
   }
 
-  float best[R], second[R];
+  float offset = 0.f;                                // 1.5 B
+  if (FORM == 1) {
+    float most = 0.f;
+    UNROLL for (int r = 0; r < R; r++) {             // a row that overflows is left open in any case
+      const float x2 = norms[r * 8 + g];
+      most = x2 < INFINITY_F ? higher(most, x2) : most;
+    }
+    const float size[3] = {bound[4], bound[5], 0.f};           // of |x'|, as a bound is
+    offset = 1.5f * binade<P::KEYS>(two_errors(size, most, d));
+  }
+
+  typedef typename KeyOf<FORM>::Key Key;
+  Key best[R], second[R];
   int tile_of[R];
-  UNROLL for (int r = 0; r < R; r++) { best[r] = second[r] = INFINITY_F; tile_of[r] = 0; }
-  const unsigned keep = ~unsigned(P::KEYS - 1) | unsigned(tiles < 0);
+  UNROLL for (int r = 0; r < R; r++) { clear_keys(best[r], second[r]); tile_of[r] = 0; }
+  const unsigned with = FORM == 1 ? P::KEYS + unsigned(tiles < 0) : ~unsigned(P::KEYS - 1) | unsigned(tiles < 0);
 
   // One ldmatrix: 8 centers x 4 pieces = 2 mma steps. The swizzle differs between even and odd pairs of steps only.
   Shared even = shared_address(smem + P::place(lane % 8, lane / 8));
@@ -117,11 +132,12 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     __syncthreads();                                 // the tile is there for all; the stage before it has been read by all
     load(stage == 0 ? 2 : stage - 1, tile + 2);
     pin(even); pin(odd); pin(quad);
-    float before[R];
+    Key before[R];
     UNROLL for (int r = 0; r < R; r++) before[r] = best[r];
     UNROLL for (int j = 0; j < NJ; j++) {
       float acc[MI][4], half[4];
       load_x4(half, quad + j * 64);
+      if (FORM == 1) UNROLL for (int e = 0; e < 4; e++) half[e] += offset;
       UNROLL for (int q = 0; q < P::STEPS / 2; q++) {
         unsigned b[4];
         ldmatrix_x4(b, (q % 2 ? odd : even) + j * 8 * BYTES + q / 2 * 128);
@@ -133,8 +149,8 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
       }
       // Row r = 2 i (row g of block i) or 2 i + 1 (row g + 8); columns 8 j + 2 t + (0, 1).
       UNROLL for (int r = 0; r < R; r++) {
-        take_key(best[r], second[r], acc[r / 2][r % 2 * 2], keep, 2 * j);
-        take_key(best[r], second[r], acc[r / 2][r % 2 * 2 + 1], keep, 2 * j + 1);
+        take_key(best[r], second[r], acc[r / 2][r % 2 * 2], with, 2 * j);
+        take_key(best[r], second[r], acc[r / 2][r % 2 * 2 + 1], with, 2 * j + 1);
       }
     }
     UNROLL for (int r = 0; r < R; r++) tile_of[r] = if_less(best[r], before[r], tile, tile_of[r]);
@@ -143,13 +159,19 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     stage = stage == 2 ? 0 : stage + 1;
   }
 
+  // Which rows and columns these are is made of the thread's number again: so no register holds it through the loop.
+  const int thread = thread_again(), column = 2 * (thread % 4), first = thread / 32 * (MI * 16) + thread % 32 / 4;
+  const long long block_row = (long long)blockIdx.x * P::ROWS;
+  const float* of_block = reinterpret_cast<const float*>(smem + P::STAGES * P::STAGE);
+  const float b = __uint_as_float(__float_as_uint(offset) & 0x7f800000u);
+  const float with_b[3] = {FORM == 1 ? bound[0] + bound[3] * b : bound[0], bound[1], bound[2]};
   UNROLL for (int r = 0; r < R; r++) {
-    const int index = __float_as_int(best[r]) & (P::KEYS - 1);
-    int arg = tile_of[r] * P::TN + index / 2 * 8 + 2 * t + index % 2;
+    const int index = place_of(best[r], P::KEYS), in_block = first + r * 8;
+    int arg = tile_of[r] * P::TN + index / 2 * 8 + column + index % 2;
     merge_quad(best[r], second[r], arg);
-    const int in_warp = r * 8 + g;
     // min: a row that overflows may end with a padding center; it is in the list, and its label an index all the same
-    if (t == 0 && warp_row + in_warp < n)
-      finish(warp_row + in_warp, best[r], second[r], min(arg, k - 1), norms[in_warp], bound, d, label, list, count);
+    if (column == 0 && block_row + in_block < n)
+      finish(block_row + in_block, score_of(best[r], P::KEYS, b), score_of(second[r], P::KEYS, b), min(arg, k - 1), of_block[in_block],
+             with_b, d, label, list, count);
   }
 }

@@ -6,7 +6,7 @@
 // chunks; then its score becomes a key as in assign_sm80.cu.
 //
 //   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, chunks CHUNK), quads (tiles TN / 2, 4) float32,
-//         bound (3): from pack_centers.cu; halted (1): not 0 if the loop has stopped, then nothing is done
+//         bound (3): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order
 //   work  converted (blocks, TM, chunks CHUNK)
 //   launch  up to ceil(n / TM) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in `chunks`, 3 or more
@@ -116,7 +116,7 @@ assign_sm80_wide(const void* __restrict__ x, const void* __restrict__ shift, int
 
     float best[R], second[R];
     int tile_of[R];
-    UNROLL for (int r = 0; r < R; r++) { best[r] = second[r] = INFINITY_F; tile_of[r] = 0; }
+    UNROLL for (int r = 0; r < R; r++) { clear_keys(best[r], second[r]); tile_of[r] = 0; }
     int stage = 0;
     for (int tile = 0; tile < tiles; tile++) {
       float acc[MI][NJ][4];
@@ -162,7 +162,7 @@ assign_sm80_wide(const void* __restrict__ x, const void* __restrict__ shift, int
     int arg[R];
     __syncthreads();                                 // the last chunks have been read by all before the stage is written
     UNROLL for (int r = 0; r < R; r++) {
-      const int index = __float_as_int(best[r]) & (P::KEYS - 1), row = down * (MI * 16) + r * 8 + g;
+      const int index = place_of(best[r], P::KEYS), row = down * (MI * 16) + r * 8 + g;
       arg[r] = tile_of[r] * P::TN + across * (NJ * 8) + index / 2 * 8 + 2 * t + index % 2;
       merge_quad(best[r], second[r], arg[r]);
       if (across == 1 && t == 0) { best_of[row] = best[r]; second_of[row] = second[r]; arg_of[row] = arg[r]; }

@@ -14,6 +14,9 @@ __device__ __forceinline__ Shared shared_address(const void* p) { return (unsign
 __device__ __forceinline__ void pin(unsigned& v) { asm volatile("" : "+r"(v)); }
 __device__ __forceinline__ void pin(const char*& v) { asm volatile("" : "+l"(v)); }
 
+// threadIdx.x, which the compiler does not know to be that.
+__device__ __forceinline__ int thread_again() { int t; asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t)); return t; }
+
 // 16 bytes from global to shared memory. They are there for this thread after the wait, for others after a barrier behind it.
 __device__ __forceinline__ void cp_async16(Shared to, const char* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(from) : "memory");
@@ -60,6 +63,11 @@ __device__ __forceinline__ unsigned and_or(unsigned v, unsigned mask, unsigned i
   unsigned r; asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(v), "r"(mask), "r"(index)); return r;
 }
 #endif
+
+// The same of keys that are whole numbers.
+__device__ __forceinline__ unsigned key_min(unsigned a, unsigned b) { return min(a, b); }
+__device__ __forceinline__ unsigned key_max(unsigned a, unsigned b) { return max(a, b); }
+__device__ __forceinline__ int if_less(unsigned a, unsigned b, int yes, int no) { return a < b ? yes : no; }
 
 // One word of features in the type of the pass: two of 16 bits, or one of TF32.
 template <int KIND> __device__ __forceinline__ unsigned word_of(float low, float high) {

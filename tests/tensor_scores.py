@@ -54,36 +54,52 @@ def accumulate(c, a, b, kind, model):
     return acc
 
 
-def keys(scores, index_bits):
-    """Scores (n, k) float32 with a part of the center's index in their low bits, as in kernels/assign_sm80.cu.
+def keys(scores, index_bits, *, is_offset=False):
+    """Scores (n, k) float32 with a part of the center's index, as in keys.cuh: in their low bits, or behind them.
 
     A tile has 4 * 2**index_bits centers; one of the four lanes that share a row sees two of every eight.
     """
     place = np.arange(scores.shape[1]) % (4 << index_bits)
     index = (place // 8 * 2 + place % 2).astype(np.uint32)
+    if is_offset:
+        return scores.view(np.uint32) * np.uint32(1 << index_bits) + index
     kept = scores.view(np.uint32) & ~np.uint32((1 << index_bits) - 1)
     return (kept | index).view(np.float32)
 
 
-def all_keys(X, centers, half, kind, model, index_bits):
-    """Keys (n, k) of rows and centers that are shifted, from these half norms."""
-    start = np.broadcast_to(np.minimum(half, HIDDEN).astype(np.float32), (len(X), len(centers)))
+def all_keys(X, centers, half, kind, model, index_bits, offsets=None):
+    """Keys (n, k) of rows and centers that are shifted, from these half norms; `offsets`: B of each row."""
+    half = np.minimum(half, HIDDEN if offsets is None else np.inf).astype(np.float32)
+    start = np.broadcast_to(half, (len(X), len(centers)))
+    if offsets is not None:
+        start = start + np.float32(1.5) * offsets[:, None]
     scores = accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model)
-    return keys(scores, index_bits)
+    return keys(scores, index_bits, is_offset=offsets is not None)
 
 
-def fast_pass(X, centers, kind, model, index_bits):
-    """Best key, second best and label of each row of shifted data; of equal centers all but the first are hidden."""
+def scores_of(found, index_bits, offsets):
+    """What keys (n,) stand for."""
+    if offsets is None:
+        return found
+    bits = found >> np.uint32(index_bits) & np.uint32(0x7FFFFF) | offsets.view(np.uint32)
+    of_infinity = np.uint32((0x7F800000 << index_bits) % 2**32)
+    return np.where(found < of_infinity, bits.view(np.float32) - np.float32(1.5) * offsets, np.float32(np.inf))
+
+
+def fast_pass(X, centers, kind, model, index_bits, offsets=None):
+    """Best score, second best and label of each row of shifted data; of equal centers all but the first are hidden."""
     X, centers = np.asarray(X, np.float32), np.asarray(centers, np.float32)
     half = np.full(len(centers), np.inf)
     first = np.unique(centers, axis=0, return_index=True)[1]
     half[first] = (centers[first].astype(np.float64) ** 2).sum(axis=1) / 2
-    found = all_keys(X, centers, half, kind, model, index_bits)
-    best, second = two_smallest(found)
+    found = all_keys(X, centers, half, kind, model, index_bits, offsets)
+    best, second = two_smallest(found, index_bits, offsets)
     return best, second, found.argmin(axis=1)
 
 
-def two_smallest(found):
-    """Best and second best of keys (n, k), beside those of what pads the last tile."""
-    found = np.concatenate([found, np.full((len(found), 1), HIDDEN)], axis=1)
-    return np.partition(found, 1, axis=1)[:, :2].T
+def two_smallest(found, index_bits, offsets=None):
+    """Best and second best score of keys (n, k), beside those of what pads the last tile."""
+    last = HIDDEN if offsets is None else np.uint32(2**32 - 1)
+    found = np.concatenate([found, np.full((len(found), 1), last)], axis=1)
+    best, second = np.partition(found, 1, axis=1)[:, :2].T
+    return scores_of(best, index_bits, offsets), scores_of(second, index_bits, offsets)

@@ -87,7 +87,9 @@ def test_a_precision_of_tensor_cores_keeps_its_bound_and_no_more(control, precis
     D = naive.distances(X, model.cluster_centers_)
     excess = D[np.arange(n), model.predict(X)] - D.min(axis=1)
     reach = np.sqrt(d) * np.ptp(model.cluster_centers_)  # of no row or center is the norm larger
-    half, linear, quadratic = exact.tensor_bound(d, reach, precision, 4)
+    size, with_norm = exact.offset_size(d, reach, precision)
+    offset = exact.binade(size + with_norm * reach, 3)
+    half, linear, quadratic = exact.tensor_bound(d, reach, precision, 3, offset=offset)
     assert 0 < excess.max() <= 2 * (half + reach * (linear + quadratic * reach))
     count = launched(control)
     assert count["assign_sm80"] > 3

@@ -93,10 +93,12 @@ def test_tensor_cores_label_the_last_rows(d):
     problem = Problem(n, d, k, "f4")
     config = _tensor_config.config(problem, CARD, "tf32")
     launch, n_blocks = _tensor_config.assign(problem, CARD, config), -(-n // config.shape.rows)
-    packed, half = np.zeros((config.rows(k), config.columns), np.float32), np.full(config.rows(k), 1e38, np.float32)
+    hidden = np.inf if config.is_offset else 1e38
+    packed, half = np.zeros((config.rows(k), config.columns), np.float32), np.full(config.rows(k), hidden, np.float32)
     packed[:k, :d], half[:k] = C, (C.astype(float) ** 2).sum(axis=1) / 2
     quads = half.reshape(-1, 2)[:, [0, 1, 0, 1]].copy()  # of two centers, twice
-    shift, bound = np.zeros(packed.shape[1], np.float32), np.array([1e30, 0, 0], np.float32)  # nothing is certified
+    # nothing is certified; where scores are offset, they are up to 1,000
+    shift, bound = np.zeros(packed.shape[1], np.float32), np.array([1e30, 0, 0, 0, 1e3, 0], np.float32)
     labels, found, count = reserved(n, np.int32), np.zeros(1024, "i8,f4,f4"), np.zeros(1, np.uint64)
     tail = (packed, quads, bound, labels, found, count, ZERO, n, d, k)
     if config.is_wide:

@@ -11,7 +11,7 @@ import pytest
 import support
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensor_scores import KINDS, MODELS, accumulate, fast_pass, in_type
+from tensor_scores import KINDS, MODELS, accumulate, fast_pass, in_type, keys
 
 import naive
 from gpukmeans import exact
@@ -25,17 +25,27 @@ class Attack(NamedTuple):
     kind: str
     model: int
     index_bits: int = 4
+    is_offset: bool = False
 
     def n_wrong(self) -> int:
         """Rows with a wrong label that is certified."""
-        bound = exact.tensor_bound(self.X.shape[1], largest_norm(self.centers), self.kind, self.index_bits)
-        best, second, labels = fast_pass(self.X, self.centers, self.kind, self.model, self.index_bits)
+        norm, form = largest_norm(self.centers), (self.kind, self.index_bits)
+        offset = binade_of(self.X, norm, *form) if self.is_offset else None
+        bound = exact.tensor_bound(self.X.shape[1], norm, *form, offset=offset)
+        offsets = None if offset is None else np.full(len(self.X), offset, np.float32)
+        best, second, labels = fast_pass(self.X, self.centers, self.kind, self.model, self.index_bits, offsets)
         certified = second - best > gaps(self.X, bound)
         return int((certified & (labels != naive.labels(self.X, self.centers))).sum())
 
 
 def largest_norm(centers):
     return float(np.sqrt((centers.astype(np.float64) ** 2).sum(axis=1)).max()) * 1.0000002
+
+
+def binade_of(X, norm, kind, index_bits):
+    """B of rows that are offset together."""
+    size, with_norm = exact.offset_size(X.shape[1], norm, kind)
+    return exact.binade(size + with_norm * float(np.sqrt((X.astype(np.float64) ** 2).sum(axis=1).max())), index_bits)
 
 
 def gaps(X, bound):
@@ -89,14 +99,24 @@ def small_centers_attack(model):
     return Attack(*opposite_centers(x, p, 0.02, 2 * (x @ p)), "fp16", model)
 
 
-def truncation_attack(kind, model, d=126, q=2.0**-4):
-    """Products add not quite a unit in the last place each to center 1's half norm and are lost; center 0 has none."""
-    step = 31 * 2.0**-28  # 0.97 of a unit in the last place of 1, and in every type q times a value
+def truncation_attack(kind, model, d=126, q=2.0**-4, unit=2.0**-23, *, share=0.96, is_offset=False):
+    """Products add not quite a unit in the last place each to center 1's half norm and are lost; center 0 has none.
+
+    Where the cores round once, all products of an instruction add not quite half a unit.
+    """
+    together = {0: 16 if kind == "tf32" else 32, 1: 1, 2: 1}[model]
+    step = 31 / 32 * unit / together  # 0.97 of a unit in the last place of 1, and in every type q times a value
     lost = d * step
     X, pair = np.zeros((ROWS, d + 1), np.float32), np.zeros((2, d + 1), np.float32)
     X[:, :-1], pair[1, :-1] = step / q, -q
-    pair[:, -1] = np.sqrt(2 * (1 + 2.0**-20 + np.array([0.96 * lost, -q * q * d / 2])))
-    return Attack(X, pair, kind, model, 3)
+    pair[:, -1] = np.sqrt(2 * (1 + 2.0**-20 + np.array([share * lost, -q * q * d / 2])))
+    return Attack(X, pair, kind, model, 3, is_offset)
+
+
+def offset_attack(kind, model):
+    """The same where scores are offset by 1.5 B = 6, so that a unit is 2^-21 and 4 times as much is lost."""
+    sizes = {"d": 1000, "q": 2.0**-7, "share": 0.7} if model == 0 else {}
+    return truncation_attack(kind, model, unit=2.0**-21, is_offset=True, **sizes)
 
 
 def index_attack(kind, model, index_bits=5):
@@ -133,6 +153,8 @@ CASES = [
     *(pytest.param("chain", 0.2, truncation_attack(t, m), id=f"chain-{t}-{m}") for t in KINDS for m in (1, 2)),
     *(pytest.param("chain", 0.2, truncation_attack(t, 1, 2000, 2.0**-6), id=f"long-chain-{t}") for t in KINDS),
     *(pytest.param("index", 0.5, index_attack(t, m), id=f"index-{t}-{m}") for t in KINDS for m in MODELS),
+    *(pytest.param("offset", 0.2, offset_attack(t, m), id=f"offset-{t}-{m}") for t in KINDS for m in (1, 2)),
+    *(pytest.param("offset", 0.002, offset_attack(t, 0), id=f"offset-{t}-0") for t in KINDS),
 ]
 
 
@@ -154,7 +176,8 @@ def test_with_a_part_of_its_share_the_attack_gives_wrong_labels(monkeypatch, sha
 
 
 def test_every_share_of_the_bound_is_attacked():
-    assert {case.values[0] for case in CASES} == exact._tensor_shares(8, "fp16", 4).keys()
+    shares = [exact._tensor_shares(8, "fp16", 4, is_offset) for is_offset in (False, True)]
+    assert {case.values[0] for case in CASES} == {name for named in shares for name, share in named.items() if share}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +188,26 @@ def test_the_bound_is_nowhere_below_that_of_the_float32_pass(kind, d):
         for chain in (None, exact.CHAIN):
             plain, tensor = exact.score_bound(d, norm, chain=chain), exact.tensor_bound(d, norm, kind, 3)
             assert all(t >= p for t, p in zip(tensor, plain, strict=True))
+            size, with_norm = exact.offset_size(d, norm, kind)
+            for length in (0.0, norm / 100, 100 * norm):
+                B = 2 * (size + with_norm * length)  # the least that it may be
+                tensor = exact.tensor_bound(d, norm, kind, 3, offset=B)
+                of_row = [b.const + length * (b.linear + b.quadratic * length) for b in (plain, tensor)]
+                assert of_row[0] <= of_row[1]
+
+
+@pytest.mark.parametrize("index_bits", [3, 4, 5])
+def test_offset_scores_lie_in_one_binade_and_their_keys_below_that_of_an_infinity(index_bits):
+    infinity = keys(np.array([[np.inf]], np.float32), index_bits, is_offset=True)[0, 0]
+    for exponent in range(-140, 120):
+        for size in (2.0**exponent, 1.99 * 2.0**exponent, 0.0):
+            B = exact.binade(size, index_bits)
+            assert np.float32(B) == B
+            assert 2 * size < B <= max(8 * size, 2.0**-123)
+            ends = np.array([[1.5 * B - size, 1.5 * B + size, np.inf]], np.float32)
+            assert B <= ends[0, 0] <= ends[0, 1] < 2 * B
+            low, high, hidden = keys(ends, index_bits, is_offset=True)[0]
+            assert low <= high < infinity <= hidden
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,11 +230,12 @@ def test_nothing_is_certified_where_values_may_overflow(kind):
     power=st.sampled_from([-70, -12, 0, 9]),
     nearness=st.sampled_from([0.0, 2.0**-13, 2.0**-9, 1.0]),
     index_bits=st.sampled_from([3, 4, 5]),
+    is_offset=st.booleans(),
 )
 def test_scores_are_within_the_bound_and_certified_labels_are_right(
-    kind, model, seed, d, k, spread, power, nearness, index_bits
+    kind, model, seed, d, k, spread, power, nearness, index_bits, is_offset
 ):
-    assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits)
+    assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits, is_offset)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -199,22 +243,27 @@ def test_scores_are_within_the_bound_and_certified_labels_are_right(
 @pytest.mark.parametrize("d", [257, 300, 768, 1000, 4096])
 def test_so_they_are_for_long_rows(kind, model, d):
     for nearness in (2.0**-12, 2.0**-7):
-        assert_within_the_bound(kind, model, d, d, 10, 3, 0, nearness, 4)
+        assert_within_the_bound(kind, model, d, d, 10, 3, 0, nearness, 4, False)
 
 
-def assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits):
+def assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, index_bits, is_offset):
     rng = np.random.default_rng(seed)
     centers = (rng.normal(size=(k, d)) * 2.0 ** (power + rng.integers(-spread, spread + 1, (k, d)))).astype(np.float32)
     a, b = rng.integers(0, k, (2, 60))
     t = 0.5 + nearness * rng.normal(size=(60, 1))  # rows about halfway between two centers
     X = (t * centers[a] + (1 - t) * centers[b]).astype(np.float32)
+    X = X[np.linalg.norm(X.astype(np.float64), axis=1) <= exact.TENSOR_TYPES[kind].largest]  # others are left open
     norm = largest_norm(centers)
-    bound = exact.tensor_bound(d, norm, kind, index_bits)
+    bound = exact.tensor_bound(d, norm, kind, index_bits, offset=0.0 if is_offset else None)
     if kind == "fp16" and not norm <= 2.0**15:
         assert bound.const == np.inf
         return
-    best, second, labels = fast_pass(X, centers, kind, model, index_bits)
-    gap = gaps(X, bound)
+    gap, offsets = gaps(X, bound), None
+    if is_offset:
+        together = [binade_of(X[i : i + 6], norm, kind, index_bits) for i in range(0, len(X), 6)]
+        offsets = np.repeat(together, 6)[: len(X)].astype(np.float32)
+        gap += np.float32(exact.tensor_terms(d, kind, index_bits, is_offset=True).offset) * offsets
+    best, second, labels = fast_pass(X, centers, kind, model, index_bits, offsets)
     certified = second - best > gap
     support.assert_same_array(labels[certified], naive.labels(X, centers)[certified].astype(labels.dtype))
     x, c = X.astype(np.float64), centers.astype(np.float64)

@@ -10,6 +10,7 @@ from gpukmeans.backends._launch import Card, Problem
 from gpukmeans.backends._tensor_config import CHUNK_BYTES, KINDS, MOST_FEATURES, ROW_BYTES, choose, clocks, config
 
 LARGE, SMALL = Card(90, 132, 227 << 10, 2048), Card(89, 60, 99 << 10, 1536)
+CARDS = [LARGE, SMALL, Card(80, 108, 163 << 10, 2048), Card(100, 148, 227 << 10, 2048), Card(120, 170, 99 << 10, 1536)]
 
 
 def problem(d, n=10**7, k=1000, dtype="f4"):
@@ -86,6 +87,20 @@ def test_tiles_cover_all_rows_and_centers(d):
             assert 0 <= found.rows(k) - k < found.shape.tile
             assert found.rows(k) % found.shape.tile == 0
             assert 2**found.index_bits * 4 * found.shape.warps_across == found.shape.tile
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: str(card.compute_capability))
+def test_scores_are_offset_where_minimum_and_maximum_would_bind(card):
+    for d in (1, 32, 64, 128, 256, 300):
+        for n in (100, 10**7):
+            found = config(problem(d, n=n), card, "bf16")
+            is_short = found.row_bytes in _tensor_config.OFFSET.get(card.compute_capability, ())
+            assert found.is_offset == (card.compute_capability in (80, 90) and is_short)
+            assert not (found.is_wide and found.is_offset)
+            instances = _tensor_config.wide_instances if found.is_wide else _tensor_config.instances
+            given = () if found.is_wide else (("float", "double"),)
+            of_card, of_all = set(instances(*given, card)), set(instances(*given))
+            assert {found.kernel(t) for t in ("float", "double")} <= of_card <= of_all
 
 
 def test_the_types_are_those_of_the_bound():

@@ -19,6 +19,8 @@ PACKING = np.dtype(
     align=True,
 )
 """`Packing` of pack.cuh."""
+BOUND = 6
+"""Numbers of the bound, as there."""
 
 
 class Stage:
@@ -29,12 +31,12 @@ class Stage:
         self.device = device = centers.run.device
         n_rows, words = config.rows(centers.k), config.row_bytes // 4
         # one piece of memory, so that recenter.cu gets one address: centers, half norms of two of them, bound
-        self._memory = device.zeros(n_rows * (words + 2) + 3, np.float32)
+        self._memory = device.zeros(n_rows * (words + 2) + BOUND, np.float32)
         self.packed = self._memory[: n_rows * words]
-        self.quads = self._memory[n_rows * words : -3]
-        self.bound = self._memory[-3:]
+        self.quads = self._memory[n_rows * words : -BOUND]
+        self.bound = self._memory[-BOUND:]
         self.converted: Any = None  # long rows in the type of the pass, those of the blocks at work
-        terms = exact.tensor_terms(centers.d, config.kind, config.index_bits)
+        terms = exact.tensor_terms(centers.d, config.kind, config.index_bits, is_offset=config.is_offset)
         how = (*terms, _tensor_config.KINDS[config.kind], config.row_bytes, n_rows, certify)
         self._how = device.put(np.array([how], PACKING).view(np.uint8))
 

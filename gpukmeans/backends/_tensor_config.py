@@ -22,6 +22,12 @@ MOST_FEATURES = 1 << 16
 """Of these rows. The bound grows with the additions of a score: for so many, to a hundredth of it and more."""
 LONGER = 0
 """What stands for the bytes of longer rows in :class:`Shapes`."""
+OFFSET = {80: (64, 128), 90: (64, 128)}
+"""Bytes of a row whose scores are offset into one binade (keys.cuh, FORM 1), by compute capability.
+
+That spares the units that take minimum and maximum, which bind there; kernels/README.md has the count. From 10.0 on
+float has a minimum of three, too; and the tensor cores of other cards are so slow that nothing else binds.
+"""
 LARGE_SHARED = 128 << 10
 """Bytes of shared memory of a block that tell cards whose tensor cores the other units can hardly keep up with."""
 SPEEDS = {True: {"bf16": 8.0, "fp16": 8.0, "tf32": 4.0}, False: {"bf16": 2.0, "fp16": 2.0, "tf32": 1.0}}
@@ -102,6 +108,8 @@ class Config:
     kind: str
     row_bytes: int
     shape: Shape
+    is_offset: bool = False
+    """Whether scores lie in one binade, so that keys are whole numbers."""
 
     @property
     def is_wide(self) -> bool:
@@ -128,7 +136,7 @@ class Config:
         shape, kind = self.shape, KINDS[self.kind]
         if self.is_wide:
             return f"assign_sm80_wide<{kind}, {shape.row_blocks}, {shape.warps // 2}, {shape.center_blocks}>"
-        sizes = (kind, self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks)
+        sizes = (kind, self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks, int(self.is_offset))
         return f"assign_sm80<{', '.join(map(str, sizes))}>"
 
 
@@ -141,7 +149,9 @@ def config(problem: Problem, card: Card, kind: str) -> Config | None:
     many, few = (shapes.get(row_bytes, shapes[LONGER]) for shapes in (SHAPES.many_rows, SHAPES.few_rows))
     fills = problem.n_samples >= many.rows * card.n_multiprocessors
     shape = many if fills and card.shared_per_block >= LARGE_SHARED else few
-    return Config(kind, row_bytes, shape) if shape.shared(row_bytes) <= card.shared_per_block else None
+    if shape.shared(row_bytes) > card.shared_per_block:
+        return None
+    return Config(kind, row_bytes, shape, row_bytes in OFFSET.get(card.compute_capability, ()))
 
 
 def assign(problem: Problem, card: Card, found: Config) -> Launch:
@@ -193,17 +203,21 @@ def choose(
     return chosen, shares
 
 
-def instances(*, many_rows: bool = True) -> tuple[str, ...]:
-    """Every instance for rows in registers, on cards with or without much shared memory."""
-    return tuple(found.kernel for found in _configs(ROW_BYTES, many_rows))
+def instances(card: Card | None = None) -> tuple[str, ...]:
+    """Every instance for rows in registers, of one card or of all."""
+    return tuple(found.kernel for found in configs(ROW_BYTES, card))
 
 
-def wide_instances(*, many_rows: bool = True) -> tuple[str, ...]:
+def wide_instances(card: Card | None = None) -> tuple[str, ...]:
     """The same for rows that are longer than ROW_BYTES."""
-    return tuple(found.kernel for found in _configs((LONGER,), many_rows))
+    return tuple(found.kernel for found in configs((LONGER,), card))
 
 
-def _configs(row_bytes: tuple[int, ...], many_rows: bool) -> list[Config]:
-    tables = (SHAPES.many_rows, SHAPES.few_rows) if many_rows else (SHAPES.few_rows,)
+def configs(row_bytes: tuple[int, ...], card: Card | None = None) -> list[Config]:
+    """What :func:`config` may give for these bytes of a row, on one card or on any."""
+    has_many = card is None or card.shared_per_block >= LARGE_SHARED
+    tables = (SHAPES.many_rows, SHAPES.few_rows) if has_many else (SHAPES.few_rows,)
     shapes = dict.fromkeys((b, by_bytes[b]) for b in row_bytes for by_bytes in tables)
-    return [Config(kind, bytes_, shape) for kind in KINDS for bytes_, shape in shapes]
+    forms = [OFFSET.get(card.compute_capability, ())] if card is not None else [(), *OFFSET.values()]
+    found = (Config(kind, b, s, b in offset) for kind in KINDS for b, s in shapes for offset in forms)
+    return list(dict.fromkeys(found))

@@ -22,11 +22,10 @@ def instances(file: str, architecture: int) -> tuple[str, ...]:
     """Those of a file that its card may be asked for."""
     if architecture < _source.OLDEST.get(file, 0):
         return ()
-    is_large = CARDS[architecture].shared_per_block >= _tensor_config.LARGE_SHARED
     if file == "assign_sm80":
-        return _tensor_config.instances(many_rows=is_large)
+        return _tensor_config.instances(CARDS[architecture])
     if file == "assign_sm80_wide":
-        return _tensor_config.wide_instances(many_rows=is_large)
+        return _tensor_config.wide_instances(CARDS[architecture])
     return _source.INSTANCES[file]
 
 

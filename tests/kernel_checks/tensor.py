@@ -13,7 +13,9 @@ from gpukmeans.backends import _cuda_stages, _launch, _tensor_config, get_backen
 from .labels import UNCERTAIN, between
 from .machine import as_stored, launch, library_of, never, on_card, problem
 
-LARGE = _launch.Card(80, 1, 163 << 10, 256)
+LARGE = _launch.Card(100, 1, 163 << 10, 256)
+OFFSET = _launch.Card(80, 1, 163 << 10, 256)
+"""Scores of short rows are offset there."""
 SMALL = _launch.Card(86, 1, 99 << 10, 256)
 
 
@@ -59,8 +61,16 @@ class Pass:
 
 
 def assert_bound(bound: Any, d: int, norm: float, config: Any) -> None:
-    """That of exact.tensor_bound for d features, rounded up to float32."""
-    wanted = np.array(exact.tensor_bound(d, norm, config.kind, config.index_bits))
+    """That of exact.tensor_bound for d features, rounded up to float32, and what there is for B of offset scores."""
+    form, offset, sizes = (config.kind, config.index_bits), 0.0, (0.0, 0.0)
+    if config.is_offset:
+        terms = exact.tensor_terms(d, *form, is_offset=True)
+        if norm <= terms.largest:
+            offset, sizes = terms.offset, exact.offset_size(d, norm, config.kind)
+    else:
+        bound = bound[:4]
+    wanted = exact.tensor_bound(d, norm, *form, offset=0.0 if config.is_offset else None)
+    wanted = np.array([*wanted, offset, *sizes])[: len(bound)]
     assert (bound >= wanted).all(), "bound"
     assert (bound <= np.maximum(wanted * (1 + 2e-7), 1e-36)).all(), "bound"
 
@@ -72,10 +82,22 @@ def assert_packed(stage: Any, now: Any) -> None:
     expected[:k, :d] = bits_in_type(now.scores_of.get()[:k, :d], config.kind)
     got = stage.packed.get().view(np.uint32 if config.kind == "tf32" else np.uint16)
     np.testing.assert_array_equal(got.reshape(expected.shape), expected)
-    half = np.full(len(expected), 1e38, np.float32)
+    half = np.full(len(expected), np.inf if config.is_offset else 1e38, np.float32)
     half[:k] = np.minimum(now.half.get()[:k], half[:k])
     np.testing.assert_array_equal(stage.quads.get().reshape(-1, 4), np.tile(half.reshape(-1, 2), 2))
     assert_bound(stage.bound.get(), d, float(now.norm.get()[1:].view(np.float32)[0]), config)
+
+
+def offsets_of(norms: Any, p: Pass) -> np.ndarray:
+    """B of each row: that of the largest of those that lie 8 apart in a warp; behind the last row it is repeated."""
+    of_warp, bound = 16 * p.config.shape.row_blocks, p.stage.bound.get()
+    whole = np.append(norms, np.repeat(norms[-1:], -len(norms) % of_warp)).reshape(-1, of_warp // 8, 8)
+    most = np.where(np.isfinite(whole), whole, 0).max(axis=1)
+    sizes = (bound[5] * np.sqrt(most * most + p.d * 2.0**-125) + bound[4]).ravel()
+    parts = np.log2(sizes[sizes > 0]) % 1
+    assert ((parts > 1e-5) & (parts < 1 - 1e-5)).all(), "a size that may be rounded to either binade"
+    found = np.array([exact.binade(float(size), p.config.index_bits) for size in sizes])
+    return np.repeat(found.reshape(-1, 1, 8), of_warp // 8, axis=1).ravel()[: len(norms)].astype(np.float32)
 
 
 def assert_pass(p: Pass, model: int) -> None:
@@ -93,14 +115,21 @@ def assert_pass(p: Pass, model: int) -> None:
         flushed = np.sqrt(norms * norms + p.d * 2.0**-125)  # squares may have been
         gaps = bound[0] + flushed * (bound[1].astype(np.float64) + bound[2] * flushed)
     within = norms <= (2.0**15 if p.kind == "fp16" else 2.0**60)  # false for NaN
+    offsets = None
+    if p.config.is_offset:
+        offsets = offsets_of(np.where(within, norms, np.inf), p)
+        gaps = gaps + bound[3].astype(np.float64) * offsets
     assert listed[~within].all(), "rows that overflow"
     c, half = now.scores_of.get()[: p.k, : p.d], now.half.get()[: p.k]
-    keys = np.full((n, p.k), np.nan, np.float32)
-    keys[within] = all_keys(x[within], c, half, p.kind, model, p.config.index_bits)
-    best, second = two_smallest(keys)
-    is_clear = within & (np.abs(second - best - gaps) > 1e-3 * gaps)
+    bits, of_rows = p.config.index_bits, None if offsets is None else offsets[within]
+    found_keys = all_keys(x[within], c, half, p.kind, model, bits, of_rows)
+    keys = np.zeros((n, p.k), found_keys.dtype)
+    keys[within] = found_keys
+    best, second = two_smallest(keys, bits, offsets)
+    with np.errstate(invalid="ignore"):  # of rows that are not within
+        is_clear = within & (np.abs(second - best - gaps) > 1e-3 * gaps)
     assert (listed == ~(second - best > gaps))[is_clear].all(), "the list"
-    assert (keys[np.arange(n), labels] == best)[within].all(), "the best key"
+    assert (keys[np.arange(n), labels] == keys.min(axis=1))[within].all(), "the best key"
     mine = within[found["row"]]
     support.assert_same_array(found["best"][mine], best[found["row"]][mine], "keys of the list")
     np.testing.assert_allclose(found["gap"][mine], gaps[found["row"]][mine], rtol=1e-5)
@@ -122,14 +151,24 @@ def rows_and_centers(n: int, d: int, k: int, dtype: str, kind: str) -> tuple[np.
     strange = np.zeros((2, d), dtype)
     strange[:, d // 2] = np.nan, np.inf
     aside = between(C, 15, dtype) if k > 1 else X[:0]
-    return np.concatenate([X, aside, X[:2] * 2.0**17, X[:2] * 2.0**36, strange]).astype(dtype), C
+    return np.concatenate([X[:2] * 2.0**17, X, aside, X[:2] * 2.0**36, strange]).astype(dtype), C
 
 
 def check(
-    kind: str, n: int, d: int, k: int, dtype: str, data: str, *, card: Any = LARGE, models: Any = (0, 1, 2)
+    kind: str,
+    n: int,
+    d: int,
+    k: int,
+    dtype: str,
+    data: str,
+    *,
+    card: Any = LARGE,
+    models: Any = (0, 1, 2),
+    scale: float = 1,
 ) -> Pass:
     """One pass: packed centers, then the labels in each model of rounding; shared memory without conflicts."""
-    p = Pass(*rows_and_centers(n, d, k, dtype, data), kind, card)
+    X, C = rows_and_centers(n, d, k, dtype, data)
+    p = Pass(X * X.dtype.type(scale), C * C.dtype.type(scale), kind, card)
     p.pack()
     assert_packed(p.stage, p.centers)
     for model in models:
@@ -140,22 +179,25 @@ def check(
 
 
 def check_tensor() -> None:
-    """Many tiles and more than a block of rows, in two types and sizes of a row."""
-    check("bf16", 70, 61, 150, "f4", "noise", models=(0, 2))
+    """Many tiles and more than a block of rows, in both forms of keys, two types and sizes of a row.
+
+    Of some rows B is one that is passed over.
+    """
+    check("bf16", 70, 61, 150, "f4", "noise", card=OFFSET, models=(0, 2), scale=2.0**-4)
     check("tf32", 37, 13, 70, "f8", "offset", models=(1,))
 
 
 def check_tensor_types() -> None:
     """Every type and size of a row; one row, one center, one feature."""
-    check("fp16", 40, 32, 37, "f4", "noise")
+    check("fp16", 40, 32, 37, "f4", "noise", card=OFFSET)
     check("fp16", 5, 33, 33, "f8", "wide", card=SMALL)
-    check("bf16", 70, 128, 40, "f4", "noise", models=(1,))
+    check("bf16", 70, 128, 40, "f4", "noise", card=OFFSET, models=(1,))
     check("bf16", 70, 250, 131, "f8", "noise", models=(2,))
     check("tf32", 70, 31, 64, "f4", "wide", card=SMALL, models=(0,))
     check("tf32", 40, 64, 65, "f4", "ties", models=(1,))
     check("tf32", 70, 101, 33, "f4", "noise", models=(2,))
-    check("bf16", 1, 1, 1, "f4", "noise")
-    check("fp16", 9, 2, 5, "f4", "subnormal")
+    check("bf16", 1, 1, 1, "f4", "noise", card=OFFSET)
+    check("fp16", 9, 2, 5, "f4", "subnormal", card=OFFSET)
 
 
 def check_tensor_wide() -> None:
@@ -170,14 +212,14 @@ def check_tensor_wide() -> None:
 def bound_of(norm: float, config: Any, terms: Any, certify: bool = True) -> list[float]:
     """The bound of the pass that one center 0 gets where the largest norm is given."""
     stage = np.array([(*terms, KINDS.index(config.kind), config.row_bytes, 8, certify)], _cuda_stages.PACKING)
-    memory, cmax = on_card(np.zeros(2 * config.row_bytes + 19, np.float32)), on_card([0, 7], np.uint32)
+    memory, cmax = on_card(np.zeros(2 * config.row_bytes + 22, np.float32)), on_card([0, 7], np.uint32)
     cmax.set(np.array([np.float32(norm).view(np.uint32), 7], np.uint32))
     scores = (on_card([0], np.float32), on_card(np.zeros((1, 8)), np.float32), on_card([0], np.float32))
     chains = (on_card([0], np.uint64), on_card([-1], np.int32), on_card([0], np.int32), cmax)
     rest = (0.0, 0.0, 0.0, 1, on_card(np.zeros(3), np.float32), on_card([0], np.uint32))
     args = (*scores, *chains, *rest, memory, on_card(stage.view(np.uint8)), 1, 8, 1)
     launch("publish_centers<float>", 1, _launch.TILES.recenter_threads, on_card([0], np.float32), *args)
-    return memory.get()[-3:]
+    return memory.get()[-6:]
 
 
 def check_pack() -> None:
@@ -185,21 +227,23 @@ def check_pack() -> None:
     sizes = [10.0**p for p in range(-36, 16)] + [2.0**15, 2.0**15 * 1.0001, 2.0**55, 2.0**55 * 1.0001, np.inf, np.nan]
     for kind in KINDS:
         X, C = rows_and_centers(20, 21, 37, "f4", "noise")
-        p = Pass(X, C, kind, LARGE, certify=False)
+        p = Pass(X, C, kind, OFFSET, certify=False)
         for i, size in enumerate(sizes):
-            terms = exact.tensor_terms(i + 1, kind, p.config.index_bits)
+            terms = exact.tensor_terms(i + 1, kind, p.config.index_bits, is_offset=True)
             assert_bound(bound_of(size, p.config, terms), i + 1, float(np.float32(size)), p.config)
-        for term, bound in enumerate(([4.5, 0, 0], [0, 3, 0], [9, 0, 1], [4, 1, 0], [4, 1, 0])):  # each term alone
-            assert bound_of(3.0, p.config, [*(1.0 * (i == term) for i in range(5)), 9.0]).tolist() == bound
+        alone = ([4.5, 0, 0, 0], [0, 3, 0, 0], [9, 0, 1, 0], [4, 1, 0, 0], [4, 1, 0, 0], [0, 0, 0, 1])  # of a term
+        for term, bound in enumerate(alone):
+            values = [1.0 * (i == term) for i in range(6)]
+            assert bound_of(3.0, p.config, [*values[:5], 9.0, values[5]])[:4].tolist() == bound
         p.pack()
-        assert p.stage.bound.get().tolist() == [-np.inf, 0, 0]
+        assert p.stage.bound.get()[:4].tolist() == [-np.inf, 0, 0, 0]
         _, found = p.assign(0)
         finite = np.isfinite(X[found["row"]]).all(axis=1) & (kind != "fp16")
         assert not finite.any(), "rows of the list"
         labels, found = p.assign(0, halted=on_card([1], np.int32))
         assert (labels == -7).all(), "halted"
         assert len(found) == 0, "halted"
-        p = Pass(X, C * np.float32(2.0**56), kind, LARGE)
+        p = Pass(X, C * np.float32(2.0**56), kind, OFFSET)
         p.pack()
-        assert p.stage.bound.get().tolist() == [np.inf, 0, 0]
+        assert p.stage.bound.get().tolist() == [np.inf, 0, 0, 0, 0, 0]
         assert len(p.assign(0)[1]) == len(X)

@@ -89,6 +89,7 @@ template <int KIND> SIMT_FN void mma(float (&d)[4], const unsigned (&a)[4], unsi
 using Shared = const char*;
 SIMT_FN Shared shared_address(const void* p) { return (const char*)p; }
 SIMT_FN void pin(const char*&) {}
+SIMT_FN int thread_again() { return threadIdx.x; }
 
 #ifdef SIMT_CHECK
 #define SIMT_TOUCH(p, n, write) simt::access(p, n, write, false, __builtin_return_address(0))
