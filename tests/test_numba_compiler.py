@@ -1,4 +1,4 @@
-"""A cache of kernels that cannot be written or read costs time, never a call."""
+"""A cache of kernels that cannot be written or read costs time, never a call; what is compiled, and what is not."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from gpukmeans.backends import _numba_pipeline
 from gpukmeans.backends._numba_compiler import _Cache, compiled
 
 caching = pytest.importorskip("numba.core.caching")
@@ -99,3 +100,49 @@ def test_only_a_kernel_that_allocates_counts_references(monkeypatch, tmp_path):
 
     assert counts(allocates=True)
     assert not counts()
+
+
+# ---- functions that only kernels call
+def plus_one(x):
+    return x + 1
+
+
+def kernel_of(inner):
+    def twice_more(x):
+        return 2 * inner(x)
+
+    return compiled(twice_more)
+
+
+def names_of(folder):
+    return {name for _, _, names in os.walk(folder) for name in names if name.endswith(".nbc")}
+
+
+def test_an_inner_function_is_a_part_of_its_kernel_and_nothing_by_itself(tmp_path):
+    inner = compiled(plus_one, inner=True)
+    assert kernel_of(inner)(3) == 8
+    (result,) = inner.overloads.values()
+    assert result.library.get_pointer_to_function(result.fndesc.llvm_func_name) == 0
+    assert len(names_of(tmp_path)) == 1
+
+
+BROKEN = [
+    "codegen.JITCodeLibrary",
+    "codegen.CPUCodeLibrary._get_module_for_linking",
+    "compiler_machinery.PassManager.finalize",
+]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_where_numba_is_made_otherwise_its_own_pipeline_compiles(monkeypatch, caplog, name):
+    _numba_pipeline.works.cache_clear()
+    with monkeypatch.context() as context, caplog.at_level("DEBUG", "gpukmeans"):
+        context.delattr(f"numba.core.{name}")
+        assert not _numba_pipeline.works()
+    assert "Numba's own pipeline" in caplog.text
+    inner = compiled(plus_one, inner=True)
+    assert kernel_of(inner)(3) == 8
+    (result,) = inner.overloads.values()
+    assert result.library.get_pointer_to_function(result.fndesc.llvm_func_name) != 0
+    _numba_pipeline.works.cache_clear()
+    assert _numba_pipeline.works()

@@ -47,7 +47,7 @@ class Packed(NamedTuple):
 
     def pack(self, centers: Float64Array, precision: str) -> int:
         """Lay these centers out; returns how many equal one before."""
-        return int(_numba_centers.prepare(centers, *self, precision == "exact"))
+        return int(_numba_centers.prepare_alone(centers, *self, precision == "exact"))
 
 
 def packed_for(n_clusters: int, n_features: int, dtype: np.dtype[Any]) -> Packed:

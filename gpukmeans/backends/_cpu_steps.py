@@ -91,7 +91,7 @@ class Steps(Backend):
         columns = [partial.sums, partial.weights, weights_low]
         if partial.sums_low is not None:
             columns.append(partial.sums_low)
-        n_empty, shift_sq, changed = _numba_centers.recenter(
+        n_empty, shift_sq, changed = _numba_centers.recenter_alone(
             np.column_stack(columns), scales_of(encoding)[1], relocated, centers, after, np.empty(3 * len(centers))
         )
         n_moved, n_rechecked = partial.n_moved, partial.n_rechecked
@@ -178,7 +178,6 @@ class Steps(Backend):
         memory: list[Scratch],
     ) -> tuple[int, int]:
         """Compare every row with every center."""
-        packed.pack(centers, self.precision)
         moved = rechecked = 0
         size = max(TILE, LONGEST_PASS // centers.size)
         for low in range(0, len(X), size):

@@ -128,8 +128,10 @@ class NumbaBackend(Steps, Seeding):
         data, distances, buffers = _flat(X), both_types(out), _buffers(workers, d)
 
         def task(worker: int, low: int, high: int) -> None:
-            _numba_passes.own_sqdist(data, low, high, rows.labels, centers, out[low:high], buffers[worker])
-            top[worker] = max(top[worker], _numba_passes.weighted_max(distances, weight, low, high))
+            peak = _numba_passes.own_sqdist(
+                data, low, high, rows.labels, centers, distances, weight, buffers[worker]
+            )
+            top[worker] = max(top[worker], peak)
 
         _threads.run(task, n, workers)
         return float(top.max())

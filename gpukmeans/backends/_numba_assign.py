@@ -163,8 +163,8 @@ def _iterate(  # type: ignore[no-untyped-def]
     joined = np.int64(0)
     while True:
         if worker == 0:
+            prepare(centers[number % 2], order, shift, groups, blocks, half, bound, work, terms, certify)
             if n_iterations > 0:
-                prepare(centers[number % 2], order, shift, groups, blocks, half, bound, work, terms, certify)
                 mode = MOVED
                 if share < 0 or share > REBUILD_SHARE:
                     mode = REBUILD

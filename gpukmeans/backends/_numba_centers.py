@@ -151,5 +151,20 @@ def _recenter(sums, unscale, relocated, before, after, work):  # type: ignore[no
 
 
 equals_earlier = compiled(_equals_earlier, inner=True)
-prepare = compiled(_prepare)
-recenter = compiled(_recenter)
+prepare = compiled(_prepare, inner=True)
+recenter = compiled(_recenter, inner=True)
+
+
+def _prepare_alone(  # type: ignore[no-untyped-def]
+    centers, order, shift, groups, blocks, half, bound, work, terms, certify
+):  # fmt: skip
+    return prepare(centers, order, shift, groups, blocks, half, bound, work, terms, certify)
+
+
+def _recenter_alone(sums, unscale, relocated, before, after, work):  # type: ignore[no-untyped-def]
+    return recenter(sums, unscale, relocated, before, after, work)
+
+
+# for Python: most fits do without
+prepare_alone = compiled(_prepare_alone)
+recenter_alone = compiled(_recenter_alone)

@@ -13,6 +13,7 @@ import numpy as np
 from numba.core.caching import FunctionCache
 
 from ..exact import Float64Array, FloatArray
+from ._numba_pipeline import inner_pipeline, kernel_pipeline
 from .base import Rows
 
 _log = logging.getLogger("gpukmeans")
@@ -90,12 +91,15 @@ def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bo
     No fastmath unless `options` say so: every float64 operation of a canonical result is rounded on its own. Only a
     function that `allocates` counts references to its arrays: the counters are atomic and shared by all threads, so
     in the loop over the tiles they would cost more than the smaller passes. An `inner` function is called by kernels
-    only: what turns Python's arguments into those of a kernel takes as long to compile as many a kernel.
+    only, becomes a part of each, and is not kept on disk by itself. Python's arguments need not be turned into its own,
+    which takes as long to compile as many a kernel.
     """
     options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates, **options}
-    options["no_cpython_wrapper"] = inner
+    options |= {"no_cpython_wrapper": inner, "pipeline_class": inner_pipeline if inner else kernel_pipeline}
     kernel = nb.njit(**options)(function)
     kernel.compile = _without_collector(kernel.compile)
+    if inner:
+        return kernel
     try:
         kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to

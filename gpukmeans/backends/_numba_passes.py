@@ -76,7 +76,7 @@ def _moment_sums(X, low, high, period, pivot, scale1, scale2, sum1, sum2, buffer
                 sum2[c] += code(y * y * scale2[c])
 
 
-def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
+def _sqdist_to_own(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
     """Fill out[: high - low] with D to the own center."""
     n_features = centers.shape[1]
     n_chunks = n_features // LANES
@@ -100,6 +100,9 @@ def _own_sqdist(X, low, high, labels, centers, out, buffer):  # type: ignore[no-
             sq[r] = distance(X_part[r * n_features : (r + 1) * n_features], centers[own[r]])
 
 
+sqdist_to_own = compiled(_sqdist_to_own, inner=True)
+
+
 def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
     """Largest ``w v`` of values low..high, which are given in both types."""
     top = 0.0
@@ -111,6 +114,15 @@ def _weighted_max(values, weight, low, high):  # type: ignore[no-untyped-def]
     return top
 
 
+weighted_max = compiled(_weighted_max, inner=True)
+
+
+def _own_sqdist(X, low, high, labels, centers, values, weight, buffer):  # type: ignore[no-untyped-def]
+    """Fill low..high of `values`, given in both types, with D to the own center; returns the largest ``w D``."""
+    sqdist_to_own(X, low, high, labels, centers, values[1][low:high], buffer)
+    return weighted_max(values, weight, low, high)
+
+
 def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs, sq, buffer):  # type: ignore[no-untyped-def]
     """Largest ``w D`` of rows low..high; adds to limbs[s] both limbs of their sum in a code of the scale scale[s].
 
@@ -119,7 +131,7 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
     top = 0.0
     for start in range(low, high, PIECE):
         m = min(PIECE, high - start)
-        own_sqdist(X, start, start + m, labels, centers, sq, buffer)
+        sqdist_to_own(X, start, start + m, labels, centers, sq, buffer)
         if weight.size:
             for i in range(m):
                 w = weight[start + i]
@@ -162,14 +174,14 @@ def _transform(X, low, high, centers, packed, out, part, buffer):  # type: ignor
                     out[0][start + r, k] = part[r, k]
 
 
-def _add_column_code(sums, low, n, cluster, column):  # type: ignore[no-untyped-def]
+def _add_column(sums, low, n, cluster, column):  # type: ignore[no-untyped-def]
     """Move what is in `column` to that column of the sums of n rows from `low` on."""
     for q in range(n):
         sums[low + q, cluster] += column[q]
     column[:] = 0
 
 
-_add_column = compiled(_add_column_code)
+add_column = compiled(_add_column, inner=True)
 
 
 def _distance_sums(  # type: ignore[no-untyped-def]
@@ -216,18 +228,17 @@ def _distance_sums(  # type: ignore[no-untyped-def]
                         cluster += 1
                     if for_both:
                         if clusters[row] != now:
-                            _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
+                            add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
                             now = clusters[row]
                         for q in range(COLUMNS):
                             column[q] += coded[q]
             if for_both:
-                _add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
+                add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
 
 
 weighted_extent = compiled(_weighted_extent)
 moment_sums = compiled(_moment_sums)
 own_sqdist = compiled(_own_sqdist)
-weighted_max = compiled(_weighted_max)
 own_inertia = compiled(_own_inertia)
 transform = compiled(_transform)
 distance_sums = compiled(_distance_sums)

@@ -1,0 +1,154 @@
+"""Numba's compiler without what kernels like these do not need.
+
+* A function that only kernels call is lowered, and left to the kernels that it is linked into. Numba would optimise it
+  by itself, make machine code of it, and then link it, to be optimised once more, into each of them.
+* Passes for what does not occur here (closures, ``with``, array expressions, literals to unroll) are left out.
+* What ``x[i]`` is, or ``a + b``, is found out once for each pair of types: Numba tries all there is that can be added,
+  each time.
+
+All of that stands on how Numba is made inside. Where it is made otherwise, it compiles as it always does (`works`).
+"""
+
+# Numba's classes have no types.
+# mypy: disable-error-code="no-untyped-call"
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import numba as nb
+from numba.core.compiler import Compiler
+from numba.core.errors import NumbaError
+
+_log = logging.getLogger("gpukmeans")
+
+_NOT_NEEDED = {
+    "AnnotateTypes",
+    "DeadBranchPrune",
+    "DumpParforDiagnostics",
+    "FindLiterallyCalls",
+    "InlineClosureLikes",
+    "InlineOverloads",
+    "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NoPythonSupportedFeatureValidation",
+    "NopythonRewrites",
+    "RewriteDynamicRaises",
+    "RewriteSemanticConstants",
+    "WithLifting",
+}
+
+# what a Numba that is made otherwise raises
+_OTHERWISE = (
+    ImportError, AttributeError, TypeError, ValueError, LookupError, AssertionError, RuntimeError, NumbaError
+)  # fmt: skip
+
+_signatures: dict[Any, Any] = {}
+
+
+class _Typing:
+    """Numba's typing context, with a memory."""
+
+    def __init__(self, typing: Any) -> None:
+        self._typing = typing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._typing, name)
+
+    def resolve_function_type(self, function: Any, args: Any, keywords: Any) -> Any:
+        """Signature of a call."""
+        if keywords:
+            return self._typing.resolve_function_type(function, args, keywords)
+        return self._signature(self._typing.resolve_function_type, (function, args), function, args, keywords)
+
+    def resolve_setitem(self, *args: Any) -> Any:
+        """Signature of ``target[index] = value``."""
+        return self._signature(self._typing.resolve_setitem, args, *args)
+
+    @staticmethod
+    def _signature(resolve: Any, key: Any, *args: Any) -> Any:
+        signature = _signatures.get(key)
+        if signature is None:
+            signature = resolve(*args)
+            if signature is not None:
+                _signatures[key] = signature
+        return signature
+
+
+class _Codegen:
+    """Numba's code generator for a library without machine code: in it there is no place for an environment.
+
+    Nothing needs that of an inner function: it neither makes Python's objects nor formats what it raises.
+    """
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Do nothing."""
+
+
+def _linked(codegen: Any) -> Any:
+    """Code that is linked into that of others as it was lowered."""
+    from numba.core.codegen import JITCodeLibrary
+
+    class Linked(JITCodeLibrary):
+        codegen = property(lambda self: _Codegen(self._codegen))
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+    return Linked(codegen, "inner")
+
+
+class _Short(Compiler):
+    """For what Python calls."""
+
+    def __init__(self, typing: Any, *rest: Any) -> None:
+        super().__init__(_Typing(typing), *rest)
+
+    def define_pipelines(self) -> Any:
+        pipelines = super().define_pipelines()
+        for pipeline in pipelines:
+            pipeline.passes = [one for one in pipeline.passes if one[0].__name__ not in _NOT_NEEDED]
+            pipeline.finalize()
+        return pipelines
+
+
+class _ShortInner(_Short):
+    """For what only kernels call."""
+
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
+        super().__init__(typing, target, _linked(target.codegen()), *rest)
+
+
+def kernel_pipeline(*args: Any) -> Any:
+    """What `numba.njit` takes as `pipeline_class` for what Python calls."""
+    return _Short(*args) if works() else Compiler(*args)
+
+
+def inner_pipeline(*args: Any) -> Any:
+    """The same for what only kernels call."""
+    return _ShortInner(*args) if works() else Compiler(*args)
+
+
+@functools.cache
+def works() -> bool:
+    """Whether this Numba can compile a kernel so. Asked only where there is something to compile."""
+    options: dict[str, Any] = {"no_cfunc_wrapper": True, "_nrt": False}
+    try:
+        inner: Any = nb.njit(pipeline_class=_ShortInner, **{**options, "no_cpython_wrapper": True})(lambda x: x + 1)
+        kernel: Any = nb.njit(pipeline_class=_Short, **options)(lambda x: 2 * inner(x))
+        return bool(kernel(3) == 8)
+    except _OTHERWISE as error:
+        _log.debug("kernels are compiled by Numba's own pipeline: %s: %s", type(error).__name__, error)
+        return False
