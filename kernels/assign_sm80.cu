@@ -18,13 +18,18 @@
 //              blocks of 16 rows a warp; NJ blocks of 8 centers a tile; FORM of a key: those of _tensor_config.py
 #include "keys.cuh"
 #include "label.cuh"
+#ifndef SIMT_HOST        // as in device.cuh
+#define UNROLL_FILLS _Pragma("unroll P::FILLS")
+#else
+#define UNROLL_FILLS
+#endif
 
 template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   static constexpr int STEPS = BYTES / 32;                     // mma steps of 16 features, TF32: of 8
   static constexpr int PIECES = BYTES / 16;                    // of 16 bytes: the unit of cp.async and ldmatrix
   static constexpr int TN = NJ * 8, THREADS = WARPS * 32, ROWS = WARPS * MI * 16;
   static constexpr int LOADS = TN * PIECES / THREADS;          // pieces that a thread copies for each tile
-  static constexpr int FILLS = BYTES * MI > 768 ? 2 * MI : 1;  // copies of the code that fills registers: a loop would spill there
+  static constexpr int FILLS = BYTES * MI > 768 ? 2 * MI : 1;  // of the loop that fills registers, in the code: one would spill there
   static constexpr int KEYS = 2 * NJ;                          // places in a tile that one lane sees
   static constexpr int STAGE = TN * (BYTES + 8), STAGES = 3;   // bytes: the centers, then their quads
   static constexpr int SHARED = STAGES * STAGE + ROWS * 4;     // and |x'|^2 of the rows
@@ -77,7 +82,7 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   float* norms = reinterpret_cast<float*>(smem + P::STAGES * P::STAGE) + tid / 32 * (MI * 16);
   char* slab = smem + 2 * P::STAGE + tid / 32 * (8 * BYTES);
   unsigned a[P::STEPS][MI][4] = {};
-  UNROLL_BY(P::FILLS) for (int h = 0; h < R; h++) {
+  UNROLL_FILLS for (int h = 0; h < R; h++) {
     of_type(type, x, shift, [&](const auto* rows, const auto* origin) {
       UNROLL_4 for (int r = lane / ACROSS; r < 8; r += 32 / ACROSS) {
         const auto* row = rows + min(warp_row + h * 8 + r, n - 1) * d;
@@ -95,7 +100,7 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     });
     __syncwarp();                                    // the 8 rows are written before they are read
     UNROLL for (int s = 0; s < P::STEPS; s += 2) {
-      UNROLL for (int r = 0; r < R - 1; r++) {       // those before move on by a place: registers are known, and this may stay a loop
+      UNROLL for (int r = 0; r < R - 1; r++) {       // those before move on by a place: registers are known, and this is a loop
         UNROLL for (int e = 0; e < 4; e++) a[s + e / 2][r / 2][r % 2 + e % 2 * 2] = a[s + e / 2][(r + 1) / 2][(r + 1) % 2 + e % 2 * 2];
       }
       unsigned q[4];
@@ -104,6 +109,8 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     }
     __syncwarp();                                    // they are read before the next 8 are written
   }
+  // Into registers for good, by an operation that changes nothing: what was moved would be moved again for every tile.
+  UNROLL for (int s = 0; s < P::STEPS; s++) UNROLL for (int i = 0; i < MI; i++) UNROLL for (int e = 0; e < 4; e++) a[s][i][e] ^= unsigned(tiles < 0);
 
   float offset = 0.f;                                // 1.5 B
   if (FORM == 1) {

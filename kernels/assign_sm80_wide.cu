@@ -44,7 +44,7 @@ __device__ __forceinline__ void convert(const T* x, const C* shift, unsigned* mi
     const T* row[AT_ONCE];
     float x2[AT_ONCE];
     UNROLL for (int q = 0; q < AT_ONCE; q++) { row[q] = x + min(first + r + q, n - 1) * d; x2[q] = 0.f; }
-    UNROLL_BY(1) for (int c = 0; c < chunks; c++) {
+    UNROLL_1 for (int c = 0; c < chunks; c++) {
       const int j = (c * 32 + lane) * IN_WORD;
       const bool has = j < d, has_next = IN_WORD == 2 && j + 1 < d;
       const C s = has ? shift[j] : C(0), s_next = has_next ? shift[j + 1] : C(0);

@@ -6,10 +6,9 @@
 #pragma once
 #ifndef SIMT_HOST        // a test harness may bring its own
 #define UNROLL _Pragma("unroll")
+#define UNROLL_1 _Pragma("unroll 1")     // where registers, or what there is to compile, are worth more than fewer jumps
 #define UNROLL_4 _Pragma("unroll 4")     // left alone the compiler unrolls far more and runs out of registers
 extern __shared__ __align__(16) unsigned char dynamic_shared_[];
-#define PRAGMA(text) _Pragma(#text)
-#define UNROLL_BY(n) PRAGMA(unroll n)
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(dynamic_shared_)
 #define INFINITY_F __int_as_float(0x7f800000)
 
@@ -23,8 +22,6 @@ __device__ __forceinline__ float mul_rn(float a, float b) { float r; asm("mul.rn
 __device__ __forceinline__ float add_rn(float a, float b) { float r; asm("add.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b)); return r; }
 __device__ __forceinline__ float lower(float a, float b) { return fminf(a, b); }
 __device__ __forceinline__ float higher(float a, float b) { return fmaxf(a, b); }
-#else
-#define UNROLL_BY(n)
 #endif
 
 // The same names for float64, where nothing is ever flushed.

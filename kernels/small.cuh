@@ -1,9 +1,6 @@
 // What a block of small.cu does before the first iteration: sums and maxima over its threads, codes, k-means++.
 #pragma once
 #include "seed.cuh"
-#ifndef SIMT_HOST        // as in device.cuh
-#define UNROLL_1 _Pragma("unroll 1")     // where registers are worth more than fewer jumps
-#endif
 
 constexpr int SMALL_THREADS = 128, SMALL_WARPS = SMALL_THREADS / 32, SMALL_CENTERS = 4;      // centers that a row meets at a time
 enum { N, D, K, SINGLE, BITS, VALUES, WEIGHTS, RUNS, TRIALS, STARTS, LABELS, CENTERS, WORDS, SMALL_COLUMNS };
