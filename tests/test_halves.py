@@ -174,7 +174,7 @@ def test_tensor_cores_and_bounds_take_them_as_they_are(control, monkeypatch):
     start, X = {"init": values[:20], "n_init": 1, "max_iter": 8, "tol": 0}, words.view(np.float16)
     fitted = quiet_fit(KMeans(20, **start, backend="cupy"), X)
     assert_same_results(fitted, X, quiet_fit(KMeans(20, **start, backend="numpy"), values), values)
-    for name in ("assign_sm80<1, 64, 2, 8, 16>", "resolve<Float16>", "prune<Float16>"):
+    for name in ("assign_sm80<1, 64, 2, 8, 16, 1>", "resolve<Float16>", "prune<Float16>"):
         assert control.log.launches[name] > 1
 
 
