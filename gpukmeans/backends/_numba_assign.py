@@ -122,16 +122,25 @@ def _move_rows(X, rows, m, old, new, weight, scale, sums):  # type: ignore[no-un
         sums[b, n_features] += high
         if a >= 0:
             sums[a, n_features] -= high
-        if two_limbs:
-            for j in range(n_features):
-                y = w * X[1][row, j] * scale[j]
-                high = code(y)
-                low = code((y - np.rint(y)) * low_scale)
-                sums[b, j] += high
-                sums[b, n_features + 2 + j] += low
-                if a >= 0:
+        if two_limbs:  # a loop a limb, in a slice: else the compiler makes no vectors of them
+            lows = sums[b, n_features + 2 :]
+            if a >= 0:
+                old_lows = sums[a, n_features + 2 :]
+                for j in range(n_features):
+                    high = code(w * X[1][row, j] * scale[j])
+                    sums[b, j] += high
                     sums[a, j] -= high
-                    sums[a, n_features + 2 + j] -= low
+                for j in range(n_features):
+                    y = w * X[1][row, j] * scale[j]
+                    low = code((y - np.rint(y)) * low_scale)
+                    lows[j] += low
+                    old_lows[j] -= low
+            else:
+                for j in range(n_features):
+                    sums[b, j] += code(w * X[1][row, j] * scale[j])
+                for j in range(n_features):
+                    y = w * X[1][row, j] * scale[j]
+                    lows[j] += code((y - np.rint(y)) * low_scale)
         elif a >= 0:
             for j in range(n_features):
                 high = code(w * np.float64(X[0][row, j]) * scale[j])
