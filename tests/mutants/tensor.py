@@ -80,7 +80,6 @@ TABLE = {
         ("r < R - 1; r++) {", "r < R - 2; r++) {"),
         ("= a[s + e / 2][(r + 1) / 2]", "= a[s + e / 2][r / 2]"),
         ("(r + 1) % 2 + e % 2 * 2];", "(r + 1) % 2];"),
-        ("best[r] = second[r] = INFINITY_F;", "best[r] = second[r] = 1.f;"),
         ("if (FORM == 1) {", "if (FORM == 2) {"),
         ("x2 = norms[r * 8 + g];", "x2 = norms[r * 8];"),
         ("x2 = norms[r * 8 + g];", "x2 = norms[g];"),
