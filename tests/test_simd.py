@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
+    import ctypes
     import logging
+    import mmap
+    import sys
     from unittest import mock
 
     import numba.extending
@@ -33,8 +36,19 @@ PROGRAM = """
     assert _tiles.load_tile.__module__.endswith("_tiles_plain" if {plain!r} else "_tiles_simd")
     assert any("without vector code" in message for message in said) == {plain!r}
 
+    def at_the_end(X):  # the same rows, with memory behind the last that nobody may read
+        if sys.platform != "linux":
+            return X
+        size = -(-X.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        memory = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), np.uint8)
+        behind = ctypes.c_void_p(memory.ctypes.data + size)
+        assert ctypes.CDLL(None).mprotect(behind, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+        there = memory[size - X.nbytes : size].view(X.dtype).reshape(X.shape)
+        there[:] = X
+        return there
+
     def check(X, n_clusters):
-        X = X.astype(np.float32)
+        X = at_the_end(X.astype(np.float32))
         start = X[:n_clusters]
         expected = naive.fit(X, start)
         model = KMeans(n_clusters, init=start, n_init=1, backend="numba").fit(X)
@@ -44,13 +58,15 @@ PROGRAM = """
         assert np.array_equal(model.predict(X), model.labels_)
 
     rng = np.random.default_rng(0)
-    for n_samples, n_features, n_clusters in [(1, 1, 1), (130, 2, 8), (131, 17, 7), (97, 40, 33), (70, 300, 5)]:
+    sizes = [(1, 1, 1), (130, 2, 8), (131, 17, 7), (129, 7, 9), (97, 40, 33), (65, 100, 4), (70, 300, 5)]
+    for n_samples, n_features, n_clusters in sizes:
         check(rng.normal(size=(n_samples, n_features)), n_clusters)
         check(rng.integers(-2, 3, (n_samples, n_features)), n_clusters)
 
     X = rng.normal(size=(300, 5)).astype(np.float32)
-    one, other = (KMeans(20, random_state=0, backend=name).fit(X).labels_ for name in ("numba", "numpy"))
-    assert np.array_equal(one, other)
+    for X in (X, at_the_end(X.astype(np.float64))):
+        one, other = (KMeans(20, random_state=0, backend=name).fit(X).labels_ for name in ("numba", "numpy"))
+        assert np.array_equal(one, other)
 
     passes = []
     _cpu_pruning.SMALLEST = 1  # prune from the second pass on, whatever it costs
