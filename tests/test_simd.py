@@ -58,7 +58,7 @@ PROGRAM = """
         assert np.array_equal(model.predict(X), model.labels_)
 
     rng = np.random.default_rng(0)
-    sizes = [(1, 1, 1), (130, 2, 8), (131, 17, 7), (129, 7, 9), (97, 40, 33), (65, 100, 4), (70, 300, 5)]
+    sizes = [(1, 1, 1), (130, 2, 8), (131, 17, 7), (129, 7, 9), (97, 40, 33), (65, 100, 4), (70, 300, 9)]
     for n_samples, n_features, n_clusters in sizes:
         check(rng.normal(size=(n_samples, n_features)), n_clusters)
         check(rng.integers(-2, 3, (n_samples, n_features)), n_clusters)

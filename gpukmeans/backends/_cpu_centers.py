@@ -11,6 +11,7 @@ from .. import exact
 from ..exact import Float64Array, FloatArray
 from . import _numba_centers
 from ._layout import BLOCKS, GROUPS, LANES
+from ._scratch import aligned
 
 
 class Packed(NamedTuple):
@@ -57,7 +58,8 @@ def packed_for(n_clusters: int, n_features: int, dtype: np.dtype[Any]) -> Packed
         return packed_groups(np.arange(k, dtype=np.int32), d, group_width(k, d), k, dtype)
     width = min(BLOCKS, key=lambda width: -(-k // width) * width * (1 + 0.005 * (6 - width)))
     n_blocks, n_chunks = -(-k // width), -(-d // LANES)
-    blocks = np.zeros((n_blocks, n_chunks, width, LANES), dtype=np.float32)
+    blocks = aligned(n_blocks * n_chunks * width * LANES, np.float32).reshape(n_blocks, n_chunks, width, LANES)
+    blocks[:] = 0
     # one lane, the tree over the lanes, the half norm
     terms = exact.bound_terms(d, steps=n_chunks + LANES.bit_length())
     groups = np.empty((0, 0, 0), dtype=np.float32)

@@ -39,10 +39,7 @@ def scratch(n_features: int, n_floats: int, n_ints: int, *, tile: bool = True) -
     """Memory for kernels that need so many lines; `tile`: rows are transposed."""
 
     def lines(n: int, dtype: Any) -> Any:
-        size = n * TILE * np.dtype(dtype).itemsize
-        memory = np.empty(size + CACHE_LINE, dtype=np.uint8)
-        first = -memory.ctypes.data % CACHE_LINE
-        return memory[first : first + size].view(dtype).reshape(n, TILE)
+        return aligned(n * TILE, dtype).reshape(n, TILE)
 
     return Scratch(
         lines(max(n_features, LANES) if tile else 0, np.float32),
@@ -51,3 +48,11 @@ def scratch(n_features: int, n_floats: int, n_ints: int, *, tile: bool = True) -
         lines(n_floats, np.float32),
         lines(n_ints, np.int32),
     )
+
+
+def aligned(size: int, dtype: Any) -> Any:
+    """Memory that begins with a line of the cache."""
+    n_bytes = size * np.dtype(dtype).itemsize
+    memory = np.empty(n_bytes + CACHE_LINE, dtype=np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + n_bytes].view(dtype)

@@ -140,10 +140,13 @@ def make_score_tile(group: int, chained: bool) -> Callable[..., None]:
 
 
 def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
-    """Numba intrinsic ``(rows, shift, centers, scores, norms, n_features, n_blocks)`` for few centers of many features.
+    """Numba intrinsic ``(rows, ahead, shift, centers, scores, norms, n_features, n_blocks)``; all arrays by address.
 
-    Here the features lie in the lanes: rows are read as they are, in place, and no lane and no center is padding but
-    in the last features. VECTORS rows x `width` centers are accumulated in registers.
+    For few centers of many features: here the features lie in the lanes, rows are read as they are, in place, and no
+    lane and no center is padding but in the last features. VECTORS rows x `width` centers are accumulated in registers.
+    A block of centers stays in the innermost cache for all rows, which come from the next one after the first block.
+    What lies at `ahead`, the next rows, is fetched into that cache, spread over all the work, so that arithmetic and
+    memory do not wait for each other.
 
     rows: (TILE,) int64, the address of each row, of float64 if `double`, else float32; shift: of the same type;
     centers: (n_blocks, n_chunks, width, LANES) float32, negated, where the last chunk holds the last LANES features
@@ -158,7 +161,7 @@ def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
     size = 8 if double else 4
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        rows, shift, centers, scores, norms, n_features, n_blocks = args
+        rows, ahead, shift, centers, scores, norms, n_features, n_blocks = args
         fma_type = ir.FunctionType(vector, [vector] * 3)
         fma = cgutils.get_or_insert_function(b.module, fma_type, f"llvm.fma.v{LANES}f32")
         prefetch_type = ir.FunctionType(ir.VoidType(), [i8.as_pointer(), i32, i32, i32])
@@ -183,16 +186,16 @@ def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
 
         n_chunks = b.add(b.sdiv(b.sub(n_features, const(1)), const(LANES)), const(1))
         last = b.sub(n_features, const(LANES))
+        fetches = max(1, VECTORS * LANES * size // 64)  # a line each, in all: of the rows once for every block
+        step = b.add(b.udiv(const(VECTORS * LANES * size // fetches - 1), n_blocks), const(1))
         accumulators = [cgutils.alloca_once(b, vector) for _ in range((width + 1) * VECTORS)]
-        with cgutils.for_range(b, const(TILE // VECTORS)) as quads:
-            first_row = b.mul(quads.index, const(VECTORS))
-            row = [load(b.add(rows, b.mul(b.add(first_row, const(r)), const(8))), i64) for r in range(VECTORS)]
-            # the rows after these: so many streams at once are more than the processor foresees
-            ahead = b.add(first_row, const(VECTORS))
-            ahead = b.select(b.icmp_signed("<", ahead, const(TILE)), ahead, first_row)
-            coming = [load(b.add(rows, b.mul(b.add(ahead, const(r)), const(8))), i64) for r in range(VECTORS)]
-            with cgutils.for_range(b, n_blocks) as blocks:
-                packed = b.add(centers, b.mul(b.mul(blocks.index, n_chunks), const(width * LANES * 4)))
+        coming = cgutils.alloca_once_value(b, ahead)
+        with cgutils.for_range(b, n_blocks) as blocks:
+            packed = b.add(centers, b.mul(b.mul(blocks.index, n_chunks), const(width * LANES * 4)))
+            first_center = b.mul(blocks.index, const(width))
+            with cgutils.for_range(b, const(TILE // VECTORS)) as parts:
+                first_row = b.mul(parts.index, const(VECTORS))
+                row = [load(b.add(rows, b.mul(b.add(first_row, const(r)), const(8))), i64) for r in range(VECTORS)]
                 for accumulator in accumulators:
                     b.store(zero, accumulator)
                 with cgutils.for_range(b, n_chunks) as chunks:
@@ -202,9 +205,11 @@ def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
                     chunk_shift = load(b.add(shift, offset), source)
                     moved = [b.fsub(load(b.add(row[r], offset), source), chunk_shift) for r in range(VECTORS)]
                     x = [b.fptrunc(m, vector) if double else m for m in moved]
-                    for r in range(VECTORS):
-                        address = b.inttoptr(b.add(coming[r], offset), i8.as_pointer())
-                        b.call(prefetch, [address, *(ir.Constant(i32, hint) for hint in (0, 2, 1))])
+                    for _ in range(fetches):
+                        place = b.load(coming)
+                        hints = (ir.Constant(i32, hint) for hint in (0, 2, 1))
+                        b.call(prefetch, [b.inttoptr(place, i8.as_pointer()), *hints])
+                        b.store(b.add(place, step), coming)
                     for c in range(width):
                         value = load(b.add(center, const(c * LANES * 4)), vector)
                         for r in range(VECTORS):
@@ -214,7 +219,6 @@ def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
                         slot = accumulators[width * VECTORS + r]
                         b.store(b.call(fma, [x[r], x[r], b.load(slot)]), slot)
                 totals = sums([b.load(accumulator) for accumulator in accumulators])
-                first_center = b.mul(blocks.index, const(width))
                 for c in range(width + 1):
                     lanes = [(c * VECTORS + r) % LANES for r in range(VECTORS)]
                     mask = ir.Constant(ir.VectorType(i32, VECTORS), lanes)
@@ -226,9 +230,9 @@ def make_dot_tile(width: int, double: bool) -> Callable[..., None]:
 
     @intrinsic
     def dot_tile(
-        typing: Any, rows: Any, shift: Any, centers: Any, scores: Any, norms: Any, n_features: Any, n_blocks: Any
+        typing: Any, rows: Any, ahead: Any, shift: Any, centers: Any, scores: Any, norms: Any, d: Any, blocks: Any
     ) -> Any:
-        return types.void(*[types.intp] * 7), codegen
+        return types.void(*[types.intp] * 8), codegen
 
     kernel: Callable[..., None] = dot_tile
     return kernel

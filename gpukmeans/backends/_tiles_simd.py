@@ -130,19 +130,20 @@ def _score_blocks(  # type: ignore[no-untyped-def]
     base = address_of(X[1], 0) if double else address_of(X[0], 0)
     for i in range(TILE):
         address[i] = base + rows[i] * n_features * itemsize
+    ahead = base + (rows[TILE - 1] + 1) * n_features * itemsize
     a, c, out, v = address_of(address, 0), address_of(packed, 0), address_of(scores, 0), address_of(norm, 0)
     if double:
         s = address_of(shift[1], 0)
         if width == 5:
-            _dot64_5(a, s, c, out, v, n_features, n_blocks)
+            _dot64_5(a, ahead, s, c, out, v, n_features, n_blocks)
         else:
-            _dot64_4(a, s, c, out, v, n_features, n_blocks)
+            _dot64_4(a, ahead, s, c, out, v, n_features, n_blocks)
     else:
         s = address_of(shift[0], 0)
         if width == 5:
-            _dot32_5(a, s, c, out, v, n_features, n_blocks)
+            _dot32_5(a, ahead, s, c, out, v, n_features, n_blocks)
         else:
-            _dot32_4(a, s, c, out, v, n_features, n_blocks)
+            _dot32_4(a, ahead, s, c, out, v, n_features, n_blocks)
     _round_up_norms(address_of(norm, 0), n_features)
     smallest_two(scores, half, best, label, second)
 
