@@ -488,10 +488,7 @@ class Moments:
         a = self.first.decode(first, 0)
         b = self.second.decode(second, 0)
         variance = np.maximum((b - a * a / n_samples) / n_samples, 0.0)
-        total = 0.0
-        for value in variance:
-            total += float(value)
-        return total / len(variance)
+        return float(np.add.accumulate(variance)[-1]) / len(variance)  # one after the other: `sum` has its own order
 
 
 def inertia(code: FixedPoint, high: int, low: int) -> float:

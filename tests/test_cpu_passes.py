@@ -40,8 +40,8 @@ def data(rng, n, d, dtype, kind):
 
 # ---- ranges
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (3, 2), (7, 600), (1000, 3), (5001, 130), (64, 40_000)])
-def test_ranges_are_those_of_numpy_and_a_bad_value_shows(plain, fast, n, d, dtype):
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (3, 2), (7, 600), (65, 3), (1000, 3), (5001, 130), (64, 40_000)])
+def test_ranges_are_those_of_numpy_and_a_bad_value_shows_wherever_it_is(plain, fast, n, d, dtype):
     X = np.random.default_rng(n).normal(size=(n, d)).astype(dtype)
     with threads(3):
         expected, got = plain.summary(plain.rows(X)), fast.summary(fast.rows(X))
@@ -49,8 +49,22 @@ def test_ranges_are_those_of_numpy_and_a_bad_value_shows(plain, fast, n, d, dtyp
         assert_same_array(got.high, expected.high, "high")
         assert got.finite
         for bad in (np.nan, np.inf, -np.inf):
-            X[n // 2, d // 2] = bad
-            assert not fast.summary(fast.rows(X)).finite
+            for place in {0, X.size // 2, X.size - 1}:
+                there = X.copy()
+                there.flat[place] = bad
+                assert not fast.summary(fast.rows(there)).finite
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_range_is_found_wherever_its_ends_are(fast, dtype):
+    for n, d in [(5, 1), (67, 3), (3, 70)]:
+        for place in range(n * d):
+            X = np.ones((n, d), dtype)
+            X.flat[place] = -2.0
+            X.flat[place - d] = 3.0
+            got = fast.summary(fast.rows(X))
+            assert_same_array(got.low, X.min(axis=0).astype(float), "low")
+            assert_same_array(got.high, X.max(axis=0).astype(float), "high")
 
 
 def test_the_range_of_wide_rows_takes_no_memory_for_each(fast):

@@ -42,6 +42,18 @@ def test_a_kernel_is_kept_and_found_again(tmp_path):
     assert sum(second.stats.cache_hits.values()) == 1
 
 
+@pytest.mark.parametrize("allocates", [False, True])
+def test_to_read_a_kernel_the_compiler_is_not_set_up_unless_the_kernel_allocates(monkeypatch, allocates):
+    assert compiled(twice, allocates=allocates)(3) == 6
+    second, set_up = compiled(twice, allocates=allocates), []
+    refresh = second.targetctx.refresh
+    monkeypatch.setattr(second.targetctx, "refresh", lambda: set_up.append(refresh()))
+    assert second(3) == 6
+    assert bool(set_up) == allocates
+    assert second(1.5) == 3.0  # which is to be compiled
+    assert set_up
+
+
 @pytest.mark.parametrize("error", [FULL, TAKEN_AWAY])
 @pytest.mark.parametrize("place", ["_CacheLocator.ensure_cache_path", "IndexDataCacheFile.save"])
 def test_a_disk_that_is_full_after_compiling_fails_no_call(monkeypatch, caplog, error, place):

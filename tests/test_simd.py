@@ -30,7 +30,7 @@ PROGRAM = """
     with mock.patch.object(binding, "get_host_cpu_features", lambda: {features!r}):  # taken for this processor
         from gpukmeans.backends import _layout
     with mock.patch.object(numba.extending, "intrinsic", intrinsic):
-        from gpukmeans.backends import _cpu_pruning, _tiles
+        from gpukmeans.backends import _cpu_pruning, _numba, _tiles
 
     assert (_layout.LANES, _layout.VECTORS) == {layout!r}
     assert _tiles.load_tile.__module__.endswith("_tiles_plain" if {plain!r} else "_tiles_simd")
@@ -58,10 +58,18 @@ PROGRAM = """
         assert np.array_equal(model.predict(X), model.labels_)
 
     rng = np.random.default_rng(0)
-    sizes = [(1, 1, 1), (130, 2, 8), (131, 17, 7), (129, 7, 9), (97, 40, 33), (65, 100, 4), (70, 300, 9)]
+    sizes = [(1, 1, 1), (130, 2, 8), (133, 3, 5), (131, 17, 7), (129, 7, 9), (97, 40, 33), (65, 100, 4), (70, 300, 9)]
     for n_samples, n_features, n_clusters in sizes:
         check(rng.normal(size=(n_samples, n_features)), n_clusters)
+        _numba.FEW_ROWS = 0  # whose distances NumPy adds up
         check(rng.integers(-2, 3, (n_samples, n_features)), n_clusters)
+
+    rows = _numba.NumbaBackend().rows(at_the_end(rng.normal(size=(75, 3))))
+    assert rows.data.min() == _numba.NumbaBackend().summary(rows).low.min()
+    for place in range(rows.data.size):
+        kept, rows.data.flat[place] = rows.data.flat[place], (np.nan, np.inf, -np.inf)[place % 3]
+        assert not _numba.NumbaBackend().is_finite(rows) and not _numba.NumbaBackend().summary(rows).finite
+        rows.data.flat[place] = kept
 
     X = rng.normal(size=(300, 5)).astype(np.float32)
     for X in (X, at_the_end(X.astype(np.float64))):

@@ -119,7 +119,7 @@ class Steps(Backend):
         )
         is_first = running.moved_share < 0 and n == 1
         running.moved_share = 0.0 if is_first else int(counts[0, 0]) / rows.n_samples
-        before, after = (pair[i % 2].copy() for i in (n - 1, n))
+        before, after = (pair[i % 2] for i in (n - 1, n))
         started = []
         for state, shift_sq, moved, rechecked, n_empty, changed in records[:n].tolist():
             outcome = Outcome(State(int(state)), shift_sq, int(moved), int(rechecked), int(n_empty), bool(changed))

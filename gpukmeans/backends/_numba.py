@@ -25,7 +25,6 @@ else:
     from ._numpy import NumpyBackend as Seeding  # type: ignore[assignment]
 
 FEW_ROWS = 1 << 13  # whose distances are kept and summed by NumPy sooner than kernels are called twice
-EXTENT_VALUES = 1 << 17  # looked through twice, for the smallest and the largest: the second time in the cache
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
 SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
 
@@ -36,19 +35,6 @@ def _flat(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _buffers(workers: int, n_features: int) -> Float64Array:
     return np.empty((workers, _numba_passes.buffer_size(n_features)))
-
-
-def _extents(X: FloatArray) -> list[FloatArray]:
-    """Smallest and largest values of each column, of most rows and of the others.
-
-    NumPy compares a row with another one in vectors, so rows of a few features are put side by side.
-    """
-    n, d = X.shape
-    beside = max(1, min(512 // d, n // 4))
-    most = X[: n - n % beside].reshape(-1, beside * d)
-    extents = [ufunc.reduce(most).reshape(beside, d) for ufunc in (np.minimum, np.maximum)]
-    found = [extents[0].min(axis=0), extents[1].max(axis=0)]
-    return found if n % beside == 0 else [*found, X[n - n % beside :].min(axis=0), X[n - n % beside :].max(axis=0)]
 
 
 class NumbaBackend(Steps, Seeding):
@@ -64,20 +50,19 @@ class NumbaBackend(Steps, Seeding):
     def summary(self, rows: Rows) -> Summary:
         X = rows.dense()
         n, d = X.shape
+        # rows of a few features are read several at a time, to fill the vectors
+        period = -(-_numba_passes.FULL // d) * d
         workers = _threads.n_workers(n, d)
-        smallest, largest = np.full((workers, d), np.inf, X.dtype), np.full((workers, d), -np.inf, X.dtype)
+        extents = np.empty((workers, 2, period), X.dtype)
+        extents[:, 0], extents[:, 1] = np.inf, -np.inf
+        data, finite = X.reshape(-1), [True] * workers
 
         def task(worker: int, low: int, high: int) -> None:
-            size = max(1, EXTENT_VALUES // d)
-            for start in range(low, high, size):
-                for found in _extents(X[start : min(start + size, high)]):  # NaN and infinity show in them, too
-                    np.minimum(smallest[worker], found, out=smallest[worker])
-                    np.maximum(largest[worker], found, out=largest[worker])
+            finite[worker] &= _numba_passes.extents(data, low * d, high * d, extents[worker])
 
         _threads.run(task, n, workers)
-        smallest, largest = smallest.min(axis=0), largest.max(axis=0)
-        finite = bool(np.isfinite(smallest).all() and np.isfinite(largest).all())
-        return Summary(smallest.astype(np.float64), largest.astype(np.float64), finite)
+        by_feature = extents.astype(np.float64).transpose(1, 0, 2).reshape(2, -1, d)
+        return Summary(by_feature[0].min(axis=0), by_feature[1].max(axis=0), all(finite))
 
     def is_finite(self, rows: Rows) -> bool:
         if rows.n_samples * rows.data.shape[1] <= FEW_VALUES:
@@ -106,12 +91,12 @@ class NumbaBackend(Steps, Seeding):
         period = repeat * d
         workers = _threads.n_workers(n, d)
         first, second = np.zeros((2, workers, period), dtype=np.int64)
-        data, buffers = _flat(X), _buffers(workers, d)
+        data = _flat(X)
         pivot, scale1, scale2 = (np.tile(a, repeat) for a in (codes.pivot, codes.first.scale, codes.second.scale))
 
         def task(worker: int, low: int, high: int) -> None:
             _numba_passes.moment_sums(
-                data, low * d, high * d, period, pivot, scale1, scale2, first[worker], second[worker], buffers[worker]
+                data, low * d, high * d, period, pivot, scale1, scale2, first[worker], second[worker]
             )
 
         _threads.run(task, n, workers)

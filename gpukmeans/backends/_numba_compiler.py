@@ -53,12 +53,18 @@ class _Cache(FunctionCache):
     """The cache of one kernel on disk, without which everything works too.
 
     Numba finds out whether it can write when a function is defined; where that is no longer so when the function has
-    been compiled, it fails the call.
+    been compiled, it fails the call. And before it reads the first kernel it sets up all that it compiles with, which
+    takes longer than to read all kernels of a fit: machine code needs nothing of that, unless it `allocates`.
     """
+
+    def __init__(self, function: Callable[..., Any], *, allocates: bool) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        load = super().load_overload
+        self._load = load if allocates else getattr(self, "_load_overload", load)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            return self._load(sig, target_context)
         except _FAILURES as error:
             _log.debug("a compiled kernel cannot be read from %s: %s", self.cache_path, error)
             return None
@@ -101,7 +107,7 @@ def compiled(function: Callable[..., Any], *, allocates: bool = False, inner: bo
     if inner:
         return kernel
     try:
-        kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as njit(cache=True) does
+        kernel._cache = _Cache(function, allocates=allocates)  # as njit(cache=True) does
     except RuntimeError as error:  # no directory that could be written to
         _log.debug("compiled in every process: %s", error)
     return kernel

@@ -1,8 +1,8 @@
-"""Compiled kernels beside the assignment: peaks, moments, distances to the own center, their sum.
+"""Compiled kernels beside the assignment: ranges, peaks, moments, distances to the own center, their sum.
 
-Each works on rows low..high of a block, in float64: rows of float32 are widened a piece at a time, in
-the cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them empty, see
-`both_types`; buffer: `buffer_size` float64.
+Each works on rows low..high of a block, most in float64: where there is much to do, rows of float32 are widened a piece
+at a time, in the cache, so that one kernel does for both. X: the rows as float32 and as float64, both flat, one of them
+empty, see `both_types`; buffer: `buffer_size` float64.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from ._tiles import VECTOR_CODE
 from .base import SUM_ROWS
 
 if VECTOR_CODE:
-    from ._simd_passes import code, distance_rows, moment_rows, own_rows
+    from ._simd_passes import code, distance_rows, extent_rows, moment_rows, own_rows
 else:
-    from ._plain_passes import code, distance_rows, moment_rows, own_rows
+    from ._plain_passes import code, distance_rows, extent_rows, moment_rows, own_rows
 
-WIDENED = 1024  # values widened at a time, and summed by columns: they stay in the first cache
+BLOCK = 1024  # values looked at, or widened, at a time: they stay in the first cache
 COLUMNS = SUM_ROWS  # distances of a row at a time: 32 KB for ROWS rows
+FULL = 64  # values of a row that `extents` looks at: some vectors
 PIECE = 512  # rows whose distances are kept at a time: 4 KB
 
 
 def buffer_size(n_features: int) -> int:
-    """Values of float64 that a pass widens at a time: ROWS rows, or ROWS periods of `moment_sums`."""
-    return ROWS * max(512, n_features)
+    """Values of float64 that a pass widens at a time."""
+    return max(BLOCK, ROWS * n_features)
 
 
 def _wide(X, first, last, buffer):  # type: ignore[no-untyped-def]
@@ -44,6 +45,32 @@ def _wide(X, first, last, buffer):  # type: ignore[no-untyped-def]
 wide = compiled(_wide, inline="always")
 
 
+def _extents(X, low, high, extent):  # type: ignore[no-untyped-def]
+    """Renew smallest and largest by column of values low..high of X seen as rows; returns whether all are finite.
+
+    X: flat, of float32 or of float64; extent: (2, period), a row has so many values, at least FULL. If a part of a row
+    is left, the last values are looked at as a row of their own: their columns are then others, but belong to the same
+    features, if both numbers of values are multiples of n_features.
+    """
+    smallest, largest = extent[0], extent[1]
+    period = smallest.size
+    step = max(ROWS, BLOCK // period) * period
+    bad = np.int64(0)
+    for start in range(low, high, step):
+        bad |= extent_rows(X[start:], smallest, largest, period, min(step, high - start) // period)
+    if (high - low) % period == 0:
+        return bad == 0
+    if high - low >= period:
+        bad |= extent_rows(X[high - period :], smallest, largest, period, 1)
+        return bad == 0
+    for q in range(low, high):
+        x, c = X[q], q - low
+        smallest[c] = x if x < smallest[c] else smallest[c]
+        largest[c] = x if x > largest[c] else largest[c]
+        bad |= np.int64(x - x != 0)
+    return bad == 0
+
+
 def _weighted_extent(X, weight, low, high, peaks, buffer):  # type: ignore[no-untyped-def]
     n_features = peaks.size
     for i in range(low, high):
@@ -54,24 +81,27 @@ def _weighted_extent(X, weight, low, high, peaks, buffer):  # type: ignore[no-un
             peaks[j] = y if y > peaks[j] else peaks[j]
 
 
-def _moment_sums(X, low, high, period, pivot, scale1, scale2, sum1, sum2, buffer):  # type: ignore[no-untyped-def]
+def _moment_sums(X, low, high, period, pivot, scale1, scale2, sum1, sum2):  # type: ignore[no-untyped-def]
     """Add rint(q 2**e1) and rint(q q 2**e2), q = x - pivot, by column of X seen as rows of `period` values.
 
     The columns that fill vectors in vectors, the others one by one. low, high: values.
     """
     n_chunks = period // LANES
-    step = max(ROWS, WIDENED // period) * period
+    step = max(ROWS, BLOCK // period) * period
     for start in range(low, high, step):
-        values = wide(X, start, min(start + step, high), buffer)
-        n = values.size // period
-        moment_rows(values, pivot, scale1, scale2, sum1, sum2, period, n, n_chunks)
-        if n_chunks * LANES == period and n * period == values.size:
+        size = min(step, high - start)
+        n = size // period
+        if X[1].size:
+            moment_rows(X[1][start:], pivot, scale1, scale2, sum1, sum2, period, n, n_chunks)
+        else:
+            moment_rows(X[0][start:], pivot, scale1, scale2, sum1, sum2, period, n, n_chunks)
+        if n_chunks * LANES == period and n * period == size:
             continue
         for i in range(n + 1):
             begin = n_chunks * LANES if i < n else 0
-            for q in range(i * period + begin, min((i + 1) * period, values.size)):
+            for q in range(i * period + begin, min((i + 1) * period, size)):
                 c = q - i * period
-                y = values[q] - pivot[c]
+                y = (X[1][start + q] if X[1].size else np.float64(X[0][start + q])) - pivot[c]
                 sum1[c] += code(y * scale1[c])
                 sum2[c] += code(y * y * scale2[c])
 
@@ -79,23 +109,14 @@ def _moment_sums(X, low, high, period, pivot, scale1, scale2, sum1, sum2, buffer
 def _sqdist_to_own(X, low, high, labels, centers, out, buffer):  # type: ignore[no-untyped-def]
     """Fill out[: high - low] with D to the own center."""
     n_features = centers.shape[1]
-    n_chunks = n_features // LANES
-    step = max(ROWS, WIDENED // n_features // ROWS * ROWS)
+    step = max(ROWS, BLOCK // n_features // ROWS * ROWS)
     for first in range(low, high, step):
         m = min(step, high - first)
         X_part = wide(X, first * n_features, (first + m) * n_features, buffer)
         own, sq = labels[first : first + m], out[first - low : first - low + m]
         last = m - m % ROWS
         for row in range(0, last, ROWS):
-            own_rows(X_part, own, centers, sq, row, n_features, n_chunks)
-            if n_chunks * LANES < n_features:
-                for r in range(row, row + ROWS):
-                    x, c = X_part[r * n_features : (r + 1) * n_features], centers[own[r]]
-                    total = sq[r]
-                    for j in range(n_chunks * LANES, n_features):
-                        t = x[j] - c[j]
-                        total += t * t
-                    sq[r] = total
+            own_rows(X_part, own, centers, sq, row, n_features)
         for r in range(last, m):
             sq[r] = distance(X_part[r * n_features : (r + 1) * n_features], centers[own[r]])
 
@@ -129,6 +150,7 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
     sq: PIECE values, D of so many rows at a time. Where a scale is too large for a ``w D``, its limbs mean nothing.
     """
     top = 0.0
+    bits = sq.view(np.int64)
     for start in range(low, high, PIECE):
         m = min(PIECE, high - start)
         sqdist_to_own(X, start, start + m, labels, centers, sq, buffer)
@@ -136,8 +158,10 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
             for i in range(m):
                 w = weight[start + i]
                 sq[i] = w * sq[i] if w > 0 else np.float64(0)  # also where the distance is infinite
+        # none is negative, so their order is that of their bits, which vectors compare
+        largest = np.int64(0)
         for i in range(m):
-            top = sq[i] if sq[i] > top else top
+            largest = max(largest, bits[i])
         for s in range(scale.size):
             a = np.int64(0)
             b = np.int64(0)
@@ -147,6 +171,8 @@ def _own_inertia(X, low, high, labels, weight, centers, scale, low_scale, limbs,
                 b += code((y - np.rint(y)) * low_scale)
             limbs[s, 0] += a
             limbs[s, 1] += b
+        bits[0] = largest
+        top = sq[0] if sq[0] > top else top
     return top
 
 
@@ -236,6 +262,7 @@ def _distance_sums(  # type: ignore[no-untyped-def]
                 add_column(sums, first - own[0] * COLUMNS, last - first, now, column)
 
 
+extents = compiled(_extents)
 weighted_extent = compiled(_weighted_extent)
 moment_sums = compiled(_moment_sums)
 own_sqdist = compiled(_own_sqdist)

@@ -47,6 +47,22 @@ def _load_values(b: Any, base: Any, offset: Any) -> Any:
     return b.load(_at(b, base, offset, _VECTOR), align=8)
 
 
+def _gathered(b: Any, bases: list[Any], offset: Any) -> Any:
+    """A value from behind each of LANES addresses."""
+    values = ir.Constant(_VECTOR, ir.Undefined)
+    for lane, base in enumerate(bases):
+        value = b.load(_at(b, base, offset, _F64), align=8)
+        values = b.insert_element(values, value, ir.Constant(_I32, lane))
+    return values
+
+
+def _prefetch(b: Any, base: Any, offset: Any) -> None:
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+    b.call(function, [b.inttoptr(b.add(base, offset), pointer), *(ir.Constant(_I32, hint) for hint in (0, 2, 1))])
+
+
 def _code(typing: Any, y: Any) -> Any:
     """``rint(y)`` as an integer: a code of at most MOST_BITS."""
 
@@ -54,6 +70,49 @@ def _code(typing: Any, y: Any) -> Any:
         return b.sub(b.bitcast(b.fadd(args[0], ir.Constant(_F64, MAGIC)), _I64), _const(_MAGIC_BITS))
 
     return types.int64(types.float64), codegen
+
+
+def _extent_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    values, smallest, largest = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:3], args[:3], strict=True)
+    )
+    period, n_rows = args[3:]
+    size = signature.args[0].dtype.bitwidth // 8
+    lanes = LANES * 8 // size
+    vector = ir.VectorType(_F64 if size == 8 else ir.FloatType(), lanes)
+    bits = ir.VectorType(ir.IntType(8 * size), lanes)
+    low, high, bad = (cgutils.alloca_once(b, kind) for kind in (vector, vector, bits))
+    b.store(ir.Constant(bits, [0] * lanes), bad)
+    row_bytes, last = b.mul(period, _const(size)), b.sub(period, _const(lanes))
+    with cgutils.for_range(b, b.add(b.sdiv(b.sub(period, _const(1)), _const(lanes)), _const(1))) as chunks:
+        first = b.mul(chunks.index, _const(lanes))
+        offset = b.mul(b.select(b.icmp_signed("<", first, last), first, last), _const(size))
+        places = [_at(b, base, offset, vector) for base in (smallest, largest)]
+        for total, place in zip((low, high), places, strict=True):
+            b.store(b.load(place, align=size), total)
+        rows = b.add(values, offset)
+        with cgutils.for_range(b, n_rows) as loop:
+            _prefetch(b, rows, b.mul(b.add(loop.index, n_rows), row_bytes))
+            x = b.load(_at(b, rows, b.mul(loop.index, row_bytes), vector), align=size)
+            for total, order in ((low, "<"), (high, ">")):
+                before = b.load(total)
+                b.store(b.select(b.fcmp_ordered(order, x, before), x, before), total)
+            b.store(b.or_(b.load(bad), b.bitcast(b.fsub(x, x), bits)), bad)  # 0, or NaN
+        for total, place in zip((low, high), places, strict=True):
+            b.store(b.load(total), place, align=size)
+    any_bad = ir.Constant(bits.element, 0)
+    for lane in range(lanes):
+        any_bad = b.or_(any_bad, b.extract_element(b.load(bad), ir.Constant(_I32, lane)))
+    return any_bad if size == 8 else b.zext(any_bad, _I64)
+
+
+def _extent_rows(typing: Any, values: Any, smallest: Any, largest: Any, period: Any, n_rows: Any) -> Any:
+    """Renew the smallest and largest value of each column of `n_rows` rows of `period` values; 0 if all are finite.
+
+    All of float32 or all of float64; values: flat. `period` is at least a vector: the last one overlaps with that
+    before. As many rows behind these are fetched into the cache.
+    """
+    return types.int64(values, smallest, largest, types.intp, types.intp), _extent_codegen
 
 
 def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
@@ -64,15 +123,19 @@ def _moment_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
     magic = ir.Constant(_VECTOR, [MAGIC] * LANES)
     surplus = _splat(b, b.mul(n_rows, _const(_MAGIC_BITS)), _INTEGERS)
     total1, total2 = cgutils.alloca_once(b, _INTEGERS), cgutils.alloca_once(b, _INTEGERS)
-    row_bytes = b.mul(period, _const(8))
+    size = signature.args[0].dtype.bitwidth // 8
+    source = _VECTOR if size == 8 else ir.VectorType(ir.FloatType(), LANES)
+    row_bytes = b.mul(period, _const(size))
     with cgutils.for_range(b, n_chunks) as chunks:
         offset = b.mul(chunks.index, _const(LANES * 8))
         p, s1, s2 = (b.load(_at(b, base, offset, _VECTOR), align=8) for base in (pivot, scale1, scale2))
-        rows = b.add(values, b.mul(chunks.index, _const(LANES * 8)))
+        rows = b.add(values, b.mul(chunks.index, _const(LANES * size)))
         for total in (total1, total2):
             b.store(ir.Constant(_INTEGERS, [0] * LANES), total)
         with cgutils.for_range(b, n_rows) as loop:
-            q = b.fsub(_load_values(b, rows, b.mul(loop.index, row_bytes)), p)
+            _prefetch(b, rows, b.mul(b.add(loop.index, n_rows), row_bytes))
+            x = b.load(_at(b, rows, b.mul(loop.index, row_bytes), source), align=size)
+            q = b.fsub(x if size == 8 else b.fpext(x, _VECTOR), p)
             for total, y in ((total1, b.fmul(q, s1)), (total2, b.fmul(b.fmul(q, q), s2))):
                 code = b.bitcast(b.fadd(y, magic), _INTEGERS)
                 b.store(b.add(b.load(total), code), total)
@@ -89,8 +152,8 @@ def _moment_rows(
 ) -> Any:  # fmt: skip
     """Add ``rint(q scale1)`` and ``rint(q q scale2)``, ``q = x - pivot``, to sum1 and sum2 by column.
 
-    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values. values: flat; sum1, sum2: int64, the
-    others float64.
+    For the first ``n_chunks LANES`` columns of `n_rows` rows of `period` values. values: float32 or float64, flat; sum1
+    and sum2: int64, the others float64. As many rows behind these are fetched into the cache.
     """
     numbers = (types.intp,) * 3
     return types.void(values, pivot, scale1, scale2, sum1, sum2, *numbers), _moment_codegen
@@ -115,7 +178,7 @@ def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
     X, labels, centers, out = (
         _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
     )
-    row, n_features, n_chunks = args[4:]
+    row, n_features = args[4:]
     row_bytes = b.mul(n_features, _const(8))
     x, c = [], []
     for r in range(ROWS):
@@ -123,14 +186,16 @@ def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         label = b.sext(b.load(_at(b, labels, b.mul(i, _const(4)), _I32), align=4), _I64)
         x.append(b.add(X, b.mul(i, row_bytes)))
         c.append(b.add(centers, b.mul(label, row_bytes)))
-    totals = [cgutils.alloca_once(b, _VECTOR) for _ in range(ROWS // LANES)]
+    groups = [range(g, g + LANES) for g in range(0, ROWS, LANES)]
+    totals = [cgutils.alloca_once(b, _VECTOR) for _ in groups]
     for total in totals:
         b.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+    n_chunks = b.sdiv(n_features, _const(LANES))
     with cgutils.for_range(b, n_chunks) as chunks:
         offset = b.mul(chunks.index, _const(LANES * 8))
-        for g, total in enumerate(totals):
+        for group, total in zip(groups, totals, strict=True):
             block = []
-            for r in range(g * LANES, (g + 1) * LANES):
+            for r in group:
                 center = b.load(_at(b, c[r], offset, _VECTOR), align=8)
                 t = b.fsub(_load_values(b, x[r], offset), center)
                 block.append(b.fmul(t, t))
@@ -138,23 +203,26 @@ def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
             for square in _transposed(b, block):
                 value = b.fadd(value, square)
             b.store(value, total)
-    for g, total in enumerate(totals):
-        place = b.mul(b.add(row, _const(g * LANES)), _const(8))
+    # features that fill no vector: a value of each row at a time
+    first = b.mul(n_chunks, _const(LANES))
+    for group, total in zip(groups, totals, strict=True):
+        with cgutils.for_range(b, b.sub(n_features, first)) as loop:
+            offset = b.mul(b.add(first, loop.index), _const(8))
+            t = b.fsub(*(_gathered(b, [bases[r] for r in group], offset) for bases in (x, c)))
+            b.store(b.fadd(b.load(total), b.fmul(t, t)), total)
+    for group, total in zip(groups, totals, strict=True):
+        place = b.mul(b.add(row, _const(group[0])), _const(8))
         b.store(b.load(total), _at(b, out, place, _VECTOR), align=8)
     return context.get_dummy_value()
 
 
-def _own_rows(
-    typing: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any, n_chunks: Any
-) -> Any:
+def _own_rows(typing: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any) -> Any:
     """Fill out[row : row + ROWS] with D of these rows of X, each to its own center.
 
-    Over the first ``n_chunks LANES`` features, added in their order. X: float64, flat; labels: int32; centers, out:
-    float64; all C-contiguous. Squares are taken with the features in the lanes and transposed, so that the
-    additions have the rows in the lanes.
+    X: float64, flat; labels: int32; centers, out: float64; all C-contiguous. Squares are taken with the features in the
+    lanes and transposed, so that the additions have the rows in the lanes.
     """
-    numbers = (types.intp,) * 3
-    return types.void(X, labels, centers, out, *numbers), _own_codegen
+    return types.void(X, labels, centers, out, types.intp, types.intp), _own_codegen
 
 
 def _distance_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
@@ -193,6 +261,7 @@ def _distance_rows(typing: Any, X: Any, packed: Any, out: Any, n_features: Any, 
 
 
 code: Any = intrinsic(_code)
+extent_rows: Any = intrinsic(_extent_rows)
 moment_rows: Any = intrinsic(_moment_rows)
 own_rows: Any = intrinsic(_own_rows)
 distance_rows: Any = intrinsic(_distance_rows)
