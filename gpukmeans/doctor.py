@@ -3,15 +3,11 @@
 import importlib
 import os
 import platform
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from tempfile import TemporaryFile
 
-import numpy as np
+from ._warming import warm
 
 __all__ = ["Extra", "Report", "examine", "warm"]
 
@@ -161,79 +157,6 @@ def examine() -> Report:
         cupy_cache_directory=cupy_directory,
         cupy_cache_problem=cupy_problem,
     )
-
-
-def warm() -> float:
-    """Compile all kernels of the CPU, for float32 and float64, so that no later call waits for it.
-
-    Where there are two processors a second process compiles half of them, and this one finds them in the cache, if
-    there is one (see `examine`).
-
-    Returns
-    -------
-    seconds : float
-        What it took: little where they were in the cache.
-    """
-    start = time.perf_counter()
-    helper = _started("from gpukmeans.doctor import _warm_the_rest; _warm_the_rest()")
-    try:
-        _warm_the_loop()
-        if helper:
-            helper.wait()
-    finally:
-        if helper:
-            helper.kill()
-            helper.wait()
-    _warm_the_rest()  # what the helper could not do, too
-    return time.perf_counter() - start
-
-
-def _started(program: str) -> subprocess.Popen[bytes] | None:
-    """A second process at this program, or None where there is one processor or no Python to start."""
-    # where Python is part of another program, that is what would start
-    if os.cpu_count() == 1 or not Path(sys.executable).name.startswith("python"):
-        return None
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    nowhere = subprocess.DEVNULL
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-c", program], env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere
-        )
-    except OSError:
-        return None
-
-
-def _warm_the_loop() -> None:
-    from scipy.sparse import csr_array
-
-    from .kmeans import KMeans
-    from .pairwise import pairwise_distances_argmin_min
-
-    for dtype in (np.float32, np.float64):
-        wide = np.arange(800, dtype=dtype).reshape(20, 40)  # few clusters of many features have a kernel of their own
-        long = np.arange(20_000, dtype=dtype).reshape(10_000, 2)
-        for X in (wide, long, csr_array(long)):
-            for weights in (None, np.ones(X.shape[0])):
-                model = KMeans(3, init=np.eye(3, X.shape[1]), n_init=1, max_iter=2, backend="numba")
-                model.fit(X, sample_weight=weights)
-        model.score(long)
-        model.transform(long)
-        pairwise_distances_argmin_min(wide, wide[:5], backend="numba")
-
-
-def _warm_the_rest() -> None:
-    from . import metrics
-    from .backends._cpu_steps import compile_pruning
-    from .kmeans import kmeans_plusplus
-    from .ragged import kmeans_batch
-
-    kmeans_batch([np.eye(4)], 2, random_state=0, backend="numba")
-    for dtype in (np.float32, np.float64):
-        X = np.arange(800, dtype=dtype).reshape(20, 40)
-        for weights in (None, np.ones(len(X))):
-            kmeans_plusplus(X, 3, sample_weight=weights, backend="numba", random_state=0)
-        metrics.silhouette_score(X, np.arange(20) % 3, backend="numba")
-    compile_pruning()
 
 
 def _variables() -> dict[str, str]:

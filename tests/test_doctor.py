@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import support
 
-from gpukmeans import available_backends, doctor
-from gpukmeans.backends import _cuda, get_backend
+from gpukmeans import _warming, available_backends, doctor
+from gpukmeans.backends import _cuda, _threads, get_backend
 from gpukmeans.cli import main
 from gpukmeans.errors import BackendUnavailableError
 
@@ -292,20 +292,36 @@ def test_warm_needs_numba_and_no_other_option(capsys, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="a script that stands for Python")
 @pytest.mark.parametrize("name", ["python-like", "python-not-there", "another"])
-def test_warm_shares_the_work_with_another_python_and_waits_for_it(tmp_path, monkeypatch, name):
+def test_warm_shares_the_work_with_other_pythons_and_waits_for_them(tmp_path, monkeypatch, name):
     calls = []
-    monkeypatch.setattr(doctor, "_warm_the_loop", lambda: calls.append("loop"))
-    monkeypatch.setattr(doctor, "_warm_the_rest", lambda: calls.append((tmp_path / "done").exists()))
-    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / name))
+    monkeypatch.setattr(_warming, "take_parts", lambda taken: calls.append("parts"))
+    monkeypatch.setattr(_warming, "_warm_all", lambda: calls.append((tmp_path / "done").exists()))
+    monkeypatch.setattr(_warming.sys, "executable", str(tmp_path / name))
     if name != "python-not-there":
-        (tmp_path / name).write_text(f'#!/bin/sh\nsleep 0.2\n[ "$1" = -c ] && echo "$2" > {tmp_path}/done\n')
+        (tmp_path / name).write_text(f'#!/bin/sh\nsleep 0.2\n[ "$1" = -c ] && echo "$2" >> {tmp_path}/done\n')
         (tmp_path / name).chmod(0o755)
-    assert doctor.warm() > 0
-    assert calls == ["loop", name == "python-like"]
+    with _threads.limit(3):
+        assert doctor.warm() > 0
+    assert calls == (["parts", True] if name == "python-like" else [False])
     if name == "python-like":
-        program = (tmp_path / "done").read_text()
-        assert program == "from gpukmeans.doctor import _warm_the_rest; _warm_the_rest()\n"
+        programs = (tmp_path / "done").read_text().splitlines()
+        assert len(programs) == 2
+        assert all(re.fullmatch(r"from gpukmeans._warming import take_parts; take_parts\(.*\)", p) for p in programs)
+
+
+def test_each_part_of_the_work_is_taken_once_and_leaves_no_part_behind(tmp_path, monkeypatch):
+    calls = []
+
+    def first():
+        calls.append("first")
+        _warming.take_parts(str(tmp_path))  # another process, meanwhile
+
+    def second():
+        calls.append("second")
+
+    monkeypatch.setattr(_warming, "_PARTS", (first, second))
+    _warming.take_parts(str(tmp_path))
+    assert calls == ["first", "second"]
 
 
 COLD = """

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -158,3 +159,24 @@ def test_where_numba_is_made_otherwise_its_own_pipeline_compiles(monkeypatch, ca
     assert result.library.get_pointer_to_function(result.fndesc.llvm_func_name) != 0
     _numba_pipeline.works.cache_clear()
     assert _numba_pipeline.works()
+
+
+def test_where_llvmlite_cannot_name_the_passes_llvm_does_all_of_them(monkeypatch):
+    monkeypatch.setattr(_numba_pipeline, "has_passes", lambda: False)
+    _numba_pipeline.works.cache_clear()
+    assert _numba_pipeline.works()
+    inner = compiled(plus_one, inner=True)
+    assert kernel_of(inner)(3) == 8
+    (result,) = inner.overloads.values()
+    assert result.library.get_pointer_to_function(result.fndesc.llvm_func_name) == 0
+
+
+@pytest.mark.skipif(not _numba_pipeline.has_passes(), reason="an llvmlite that cannot name its passes")
+def test_what_takes_arguments_apart_is_not_optimised():
+    kernel = compiled(first)
+    assert kernel(np.arange(3.0)) == 0
+    (code,) = kernel.inspect_llvm().values()
+    (wrapper,) = [line for line in code.splitlines() if line.startswith("define") and "cpython" in line]
+    kept = re.search(rf"attributes {wrapper.split()[-2]} = {{(.*)}}", code)
+    assert kept
+    assert "optnone" in kept[1]

@@ -5,12 +5,15 @@
 * Passes for what does not occur here (closures, ``with``, array expressions, literals to unroll) are left out.
 * What ``x[i]`` is, or ``a + b``, is found out once for each pair of types: Numba tries all there is that can be added,
   each time.
+* Functions are only tidied up before their module is optimised as a whole: Numba would optimise each of them as well.
+* Loops are not unrolled, nor are several rounds of them made side by side: what is hot is vector code that has as many
+  vectors at once as it wants, and of the other loops LLVM would make four times the code, no faster (measured).
+* What takes Python's arguments apart is not optimised: it runs once a call.
 
-All of that stands on how Numba is made inside. Where it is made otherwise, it compiles as it always does (`works`).
+All of that stands on how Numba is made inside. Where it is made otherwise, it compiles as it always does (`works`);
+where an older llvmlite cannot name the passes, LLVM does all that it does for Numba (`has_passes`).
 """
 
-# Numba's classes have no types.
-# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
 import functools
@@ -93,11 +96,45 @@ class _Codegen:
         """Do nothing."""
 
 
-def _linked(codegen: Any) -> Any:
-    """Code that is linked into that of others as it was lowered."""
+def _library(codegen: Any, *, inner: bool) -> Any:
+    """Where the code of a function goes; that of an `inner` one is linked into that of others as it was lowered."""
+    from llvmlite.binding import newpassmanagers as passes
     from numba.core.codegen import JITCodeLibrary
 
-    class Linked(JITCodeLibrary):
+    class Code(JITCodeLibrary):
+        def add_ir_module(self, module: Any) -> None:
+            if module.name == "wrapper":
+                for function in module.functions:
+                    if not function.is_declaration:
+                        function.attributes.add("noinline")
+                        function.attributes.add("optnone")
+            super().add_ir_module(module)
+
+        def _optimize_functions(self, module: Any) -> None:
+            module.data_layout = self._codegen._data_layout
+            builder = self._codegen._pass_builder()
+            manager = passes.create_new_function_pass_manager()
+            manager.add_sroa_pass()
+            manager.add_simplify_cfg_pass()
+            manager.add_instruction_combine_pass()
+            for function in module.functions:
+                if not function.is_declaration:
+                    manager.run(function, builder)
+
+        def _optimize_final_module(self) -> None:
+            manager, builder = self._codegen._module_pass_manager(
+                loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap"
+            )
+            manager.run(self._final_module, builder)
+            options = passes.create_pipeline_tuning_options(3)
+            options.loop_vectorization = True
+            options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
+            builder = passes.create_pass_builder(self._codegen._tm, options)
+            builder.getModulePassManager().run(self._final_module, builder)
+
+    base: Any = Code if has_passes() else JITCodeLibrary
+
+    class Linked(base):  # type: ignore[misc]
         codegen = property(lambda self: _Codegen(self._codegen))
 
         def _optimize_final_module(self) -> None:
@@ -107,14 +144,31 @@ def _linked(codegen: Any) -> Any:
             self._finalize_dynamic_globals()
             self._finalized = True
 
-    return Linked(codegen, "inner")
+    if inner:
+        return Linked(codegen, "inner")
+    library = base(codegen, "kernel")
+    library.enable_object_caching()
+    return library
+
+
+def has_passes() -> bool:
+    """Whether this llvmlite knows the passes that are chosen here."""
+    from llvmlite import binding
+
+    passes = getattr(binding, "newpassmanagers", None)
+    return hasattr(getattr(passes, "FunctionPassManager", None), "add_sroa_pass")
 
 
 class _Short(Compiler):
     """For what Python calls."""
 
-    def __init__(self, typing: Any, *rest: Any) -> None:
-        super().__init__(_Typing(typing), *rest)
+    inner = False
+
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
+        super().__init__(_Typing(typing), target, _library(target.codegen(), inner=self.inner), *rest)
+        # a copy; whenever an operation is not found in the first place, it would import all there is of Numba again
+        own = self.state.targetctx
+        own.refresh = lambda: [own.install_registry(registry) for registry in list(own._registries)]
 
     def define_pipelines(self) -> Any:
         pipelines = super().define_pipelines()
@@ -127,8 +181,7 @@ class _Short(Compiler):
 class _ShortInner(_Short):
     """For what only kernels call."""
 
-    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
-        super().__init__(typing, target, _linked(target.codegen()), *rest)
+    inner = True
 
 
 def kernel_pipeline(*args: Any) -> Any:
