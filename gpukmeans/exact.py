@@ -362,8 +362,8 @@ def tensor_bound(
         One of :data:`TENSOR_TYPES`.
     index_bits : int
     offset : float, default=None
-        ``B`` of the row, by :func:`binade`: that of the largest of up to 8 rows. None: the index is in low bits. Cards
-        of compute capability 8.0 and 9.0 offset the scores of short rows (`backends._tensor_config.OFFSET`).
+        ``B`` of the row, by :func:`binade`: that of the largest of the rows of its block, up to 512. None: the index is
+        in low bits. Cards of compute capability 8.0 and 9.0 offset scores (`backends._tensor_config.OFFSET`).
 
     Returns
     -------

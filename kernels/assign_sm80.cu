@@ -5,8 +5,8 @@
 // Rows (shift - x) stay in registers for the whole kernel, the A operand; centers stream through shared memory, the B operand.
 // The half norm is the C operand, so an accumulator IS a score. A warp owns 16 MI rows and walks the centers 8 at a time: besides
 // the rows only 4 MI scores are live, whatever the tile. A score and the center's place in the tile make one key (keys.cuh), so
-// best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound). In FORM 1 the lanes that
-// share rows have a B of their own, that of the largest of these 2 MI rows: so one row far away does not make all others coarse.
+// best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound). In FORM 1 a block has a B
+// of its own, that of the largest of its rows: so one row far away makes no others coarse than these.
 //
 //   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32,
 //         bound (6): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
@@ -31,9 +31,10 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
   static constexpr int LOADS = TN * PIECES / THREADS;          // pieces that a thread copies for each tile
   static constexpr int FILLS = BYTES * MI > 768 ? 2 * MI : 1;  // of the loop that fills registers, in the code: one would spill there
   static constexpr int KEYS = 2 * NJ;                          // places in a tile that one lane sees
-  static constexpr int STAGE = TN * (BYTES + 8), STAGES = 3;   // bytes: the centers, then their quads
+  static constexpr int HALVES = 2 * TN;                        // half norms of a tile, each of them twice: its quads
+  static constexpr int STAGE = TN * BYTES + HALVES * 4, STAGES = 3;            // bytes: the centers, then their quads
   static constexpr int SHARED = STAGES * STAGE + ROWS * 4;     // and |x'|^2 of the rows
-  static_assert(TN * PIECES % THREADS == 0 && NJ * 4 <= THREADS, "tile and block do not fit");
+  static_assert(TN * PIECES % THREADS == 0 && HALVES <= THREADS, "tile and block do not fit");
   static_assert(PIECES >= 4, "ldmatrix takes 4 pieces of a row");
   static_assert(THREADS / PIECES % 8 == 0, "the swizzle repeats from one load to the next");
   static_assert(WARPS <= NJ, "8 rows a warp fit in a stage");
@@ -47,7 +48,7 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
 
 // FORM 1 with short rows: two blocks, as FORM 0 has of itself. There minimum and maximum bind, and one block waits for its barriers.
 template <int KIND, int BYTES, int MI, int WARPS, int NJ, int FORM>
-__global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES == 64 ? 2 : 1)
+__global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES * MI <= 256 ? 2 : 1)
 assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type, const char* __restrict__ packed,
             const char* __restrict__ quads, const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list,
             u64* count, const int* __restrict__ halted, long long n, int d, int k) {
@@ -59,27 +60,32 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   const long long warp_row = (long long)blockIdx.x * P::ROWS + tid / 32 * (MI * 16);
 
   // A thread copies the pieces tid, tid + THREADS, ...: source and destination advance by constants.
+  // A half norm goes through a register, so that 1.5 B is added to it before others see it; it is on its way for a whole tile.
   Shared piece_to = shared_address(smem + P::place(tid / P::PIECES, tid % P::PIECES));
-  Shared quad_to = shared_address(smem + P::TN * BYTES + tid * 16);
-  pin(piece_to); pin(quad_to);
+  pin(piece_to);
+  const float* half_from = reinterpret_cast<const float*>(quads) + tid;
+  char* half_to = smem + P::TN * BYTES + tid * 4;
+  const bool has_half = P::HALVES == P::THREADS || tid < P::HALVES;
+  float next_half = 0.f;
   auto load = [&](int stage, int tile) {
     if (tile < tiles) {
-      Shared to = piece_to + stage * P::STAGE;
+      Shared to = piece_to + stage;
       const char* from = packed + (size_t)tile * (P::TN * BYTES) + tid * 16;
       pin(to); pin(from);
       UNROLL for (int i = 0; i < P::LOADS; i++) cp_async16(to + i * P::THREADS * 16, from + i * P::THREADS * 16);
-      if (tid < NJ * 4) cp_async16(quad_to + stage * P::STAGE, quads + (size_t)tile * (P::TN * 8) + tid * 16);
+      if (has_half) next_half = half_from[(size_t)tile * P::HALVES];
     }
     cp_async_commit();                               // also an empty group: the wait counts them
   };
   load(0, 0);
-  load(1, 1);
+  load(P::STAGE, 1);
 
   // Rows -> registers, a warp 8 at a time through the stage that is not yet in use: so they are read in order, and few registers
   // are taken on the way. Behind the last row it is taken again, for nobody. |x'|^2 of each row -> shared memory.
   constexpr int IN_WORD = KIND == TF32 ? 1 : 2;                // features
   constexpr int WORDS = BYTES / 4, ACROSS = WORDS < 32 ? WORDS : 32;   // of a row; lanes along it
-  float* norms = reinterpret_cast<float*>(smem + P::STAGES * P::STAGE) + tid / 32 * (MI * 16);
+  float* of_block = reinterpret_cast<float*>(smem + P::STAGES * P::STAGE);
+  float* norms = of_block + tid / 32 * (MI * 16);
   char* slab = smem + 2 * P::STAGE + tid / 32 * (8 * BYTES);
   unsigned a[P::STEPS][MI][4] = {};
   UNROLL_FILLS for (int h = 0; h < R; h++) {
@@ -114,14 +120,20 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
 
   float offset = 0.f;                                // 1.5 B
   if (FORM == 1) {
+    __syncthreads();                                 // the norms of all rows are written before any thread reads them
     float most = 0.f;
-    UNROLL for (int r = 0; r < R; r++) {             // a row that overflows is left open in any case
-      const float x2 = norms[r * 8 + g];
+    UNROLL_4 for (int r = lane; r < P::ROWS; r += 32) {    // a row that overflows is left open in any case
+      const float x2 = of_block[r];
       most = x2 < INFINITY_F ? higher(most, x2) : most;
     }
+    UNROLL for (int o = 1; o < 32; o *= 2) most = higher(most, __shfl_xor_sync(0xffffffffu, most, o));
     const float size[3] = {bound[4], bound[5], 0.f};           // of |x'|, as a bound is
     offset = 1.5f * binade<P::KEYS>(two_errors(size, most, d));
   }
+  auto show_half = [&](int stage, float half) {
+    if (has_half) *reinterpret_cast<float*>(half_to + stage) = FORM == 1 ? half + offset : half;
+  };
+  show_half(0, has_half ? *half_from : 0.f);
 
   typedef typename KeyOf<FORM>::Key Key;
   Key best[R], second[R];
@@ -133,21 +145,22 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   Shared even = shared_address(smem + P::place(lane % 8, lane / 8));
   Shared odd = shared_address(smem + P::place(lane % 8, lane / 8 + (P::PIECES >= 8 ? 4 : 0)));
   Shared quad = shared_address(smem + P::TN * BYTES + t * 16);
-  int stage = 0;
+  int stage = 0, next = P::STAGE, spare = 2 * P::STAGE;       // the one at work, the one behind it, the one that has been read
   for (int tile = 0; tile < tiles; tile++) {
     cp_async_wait<1>();
-    __syncthreads();                                 // the tile is there for all; the stage before it has been read by all
-    load(stage == 0 ? 2 : stage - 1, tile + 2);
-    pin(even); pin(odd); pin(quad);
+    __syncthreads();                                 // the tile is there for all; what the one before it took has been read by all
+    show_half(next, next_half);
+    load(spare, tile + 2);
+    Shared e0 = even + stage, o0 = odd + stage, q0 = quad + stage;
+    pin(e0); pin(o0); pin(q0);
     Key before[R];
     UNROLL for (int r = 0; r < R; r++) before[r] = best[r];
     UNROLL for (int j = 0; j < NJ; j++) {
       float acc[MI][4], half[4];
-      load_x4(half, quad + j * 64);
-      if (FORM == 1) UNROLL for (int e = 0; e < 4; e++) half[e] += offset;
+      load_x4(half, q0 + j * 64);
       UNROLL for (int q = 0; q < P::STEPS / 2; q++) {
         unsigned b[4];
-        ldmatrix_x4(b, (q % 2 ? odd : even) + j * 8 * BYTES + q / 2 * 128);
+        ldmatrix_x4(b, (q % 2 ? o0 : e0) + j * 8 * BYTES + q / 2 * 128);
         UNROLL for (int i = 0; i < MI; i++) {
           if (q == 0) mma<KIND>(acc[i], a[0][i], b[0], b[1], half);
           else mma<KIND>(acc[i], a[2 * q][i], b[0], b[1], acc[i]);
@@ -161,15 +174,13 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
       }
     }
     UNROLL for (int r = 0; r < R; r++) tile_of[r] = if_less(best[r], before[r], tile, tile_of[r]);
-    const int step = stage == 2 ? -2 * P::STAGE : P::STAGE;
-    even += step; odd += step; quad += step;
-    stage = stage == 2 ? 0 : stage + 1;
+    const int read = stage;
+    stage = next; next = spare; spare = read;
   }
 
   // Which rows and columns these are is made of the thread's number again: so no register holds it through the loop.
   const int thread = thread_again(), column = 2 * (thread % 4), first = thread / 32 * (MI * 16) + thread % 32 / 4;
   const long long block_row = (long long)blockIdx.x * P::ROWS;
-  const float* of_block = reinterpret_cast<const float*>(smem + P::STAGES * P::STAGE);
   const float b = __uint_as_float(__float_as_uint(offset) & 0x7f800000u);
   const float with_b[3] = {FORM == 1 ? bound[0] + bound[3] * b : bound[0], bound[1], bound[2]};
   UNROLL for (int r = 0; r < R; r++) {

@@ -260,8 +260,8 @@ def assert_within_the_bound(kind, model, seed, d, k, spread, power, nearness, in
         return
     gap, offsets = gaps(X, bound), None
     if is_offset:
-        together = [binade_of(X[i : i + 6], norm, kind, index_bits) for i in range(0, len(X), 6)]
-        offsets = np.repeat(together, 6)[: len(X)].astype(np.float32)
+        blocks = [binade_of(X[i : i + 20], norm, kind, index_bits) for i in range(0, len(X), 20)]
+        offsets = np.repeat(blocks, 20)[: len(X)].astype(np.float32)
         gap += np.float32(exact.tensor_terms(d, kind, index_bits, is_offset=True).offset) * offsets
     best, second, labels = fast_pass(X, centers, kind, model, index_bits, offsets)
     certified = second - best > gap

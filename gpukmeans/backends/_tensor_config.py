@@ -22,7 +22,7 @@ MOST_FEATURES = 1 << 16
 """Of these rows. The bound grows with the additions of a score: for so many, to a hundredth of it and more."""
 LONGER = 0
 """What stands for the bytes of longer rows in :class:`Shapes`."""
-OFFSET = {80: (64, 128), 90: (64, 128)}
+OFFSET = {80: (64, 128), 90: ROW_BYTES}
 """Bytes of a row whose scores are offset into one binade (keys.cuh, FORM 1), by compute capability.
 
 That spares the units that take minimum and maximum, which bind there; kernels/README.md has the count. From 10.0 on
