@@ -91,7 +91,8 @@ def of_config(backend: Any, config: _tensor_config.Config, n: int, n_clusters: i
     speeds = _tensor_config.SPEEDS[card.shared_per_block >= _tensor_config.LARGE_SHARED]
     return {
         "kind": config.kind, "row_bytes": config.row_bytes, "rows_of_block": config.shape.rows,
-        "is_offset": config.is_offset, "is_grouped": config.is_grouped, "n_samples": n, "n_clusters": n_clusters, "milliseconds": 1e3 * seconds,
+        "is_offset": config.is_offset, "is_grouped": config.is_grouped,
+        "n_samples": n, "n_clusters": n_clusters, "milliseconds": 1e3 * seconds,
         "products_a_clock": n * n_clusters * config.columns / clocks if clocks else None,
         "float32_over_this": reference / seconds, "model": speeds[config.kind],
     }  # fmt: skip

@@ -395,7 +395,7 @@ def tensor_bound(
        cost a quarter of one each, as ``m < B / 2``: together less than the 4 steps that are counted for them. To
        subtract it is exact, and so is the index. ``2 (d + 2 ceil(d / 4) + 4) 2^-23 B``, with ``B > 2 m``, is more than
        what the float32 pass has for its roundings.
-    7. *Groups.* Where one key stands for the least score of a group of centers, the centers of the best group are scored
+    7. *Groups.* Where one key stands for the least score of a group of centers, those of the best group are scored
        again in float32: :func:`grouped_bound`.
 
     The bound is nowhere below that of :func:`score_bound`, so candidates of a row left open, scored in float32, are

@@ -41,7 +41,7 @@ __device__ __forceinline__ void finish_groups(const T* __restrict__ rows, const 
       const float* center = cs + (size_t)min(c, k - 1) * ldc;
       float s = 0.f;
       UNROLL for (int i = 0; i < FEATURES / 4; i += 4) {
-        const float4 w = feature(i) < ldc ? *reinterpret_cast<const float4*>(center + feature(i)) : make_float4(0.f, 0.f, 0.f, 0.f);
+        const float4 w = *reinterpret_cast<const float4*>(center + min(feature(i), ldc - 4));      // behind d any: v is 0
         s = __fmaf_rn(v[i], w.x, s);
         s = __fmaf_rn(v[i + 1], w.y, s);
         s = __fmaf_rn(v[i + 2], w.z, s);

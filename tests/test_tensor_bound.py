@@ -36,7 +36,8 @@ class Attack(NamedTuple):
         offsets = None if offset is None else np.full(len(self.X), offset, np.float32)
         if self.is_grouped:
             bound = exact.grouped_bound(exact.score_bound(self.X.shape[1], norm), bound)
-            best, next_best, second, labels = grouped_pass(self.X, self.centers, *form[:1], self.model, form[1], offsets)
+            found = grouped_pass(self.X, self.centers, self.kind, self.model, self.index_bits, offsets)
+            best, next_best, second, labels = found
             second = np.minimum(second, next_best) if of_group else second
         else:
             best, second, labels = fast_pass(self.X, self.centers, self.kind, self.model, self.index_bits, offsets)

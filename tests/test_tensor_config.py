@@ -111,13 +111,13 @@ def test_four_centers_share_a_key_where_rows_are_short_and_centers_many(card):
         return found.is_grouped
 
     has_groups = card.compute_capability in (80, 90)
-    assert is_grouped(32, 1400) == is_grouped(16, 700) == is_grouped(16, 700, kind="tf32") == has_groups
-    assert not is_grouped(32, 1200)
+    assert is_grouped(32, 1281) == is_grouped(16, 1025) == is_grouped(16, 1025, kind="tf32") == has_groups
+    assert not is_grouped(32, 1280)
+    assert not is_grouped(2, 1024)
     assert not is_grouped(32, 1400, dtype="f8")  # longer to read again
-    assert not is_grouped(16, 600)
     assert not is_grouped(33, 10**5)
     assert not is_grouped(17, 10**5, kind="tf32")
-    assert not is_grouped(16, 700, n=10**4)  # few rows
+    assert not is_grouped(16, 10**5, n=10**4)  # few rows
 
 
 def test_the_types_are_those_of_the_bound():

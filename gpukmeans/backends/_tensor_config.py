@@ -34,6 +34,8 @@ GROUPED = {80: (1598, 1024), 90: (1332, 826)}
 """
 GROUP = 4
 """Centers that share a key, where any do."""
+RESCORED = {2: 260, 4: 260, 8: 350}
+"""Instructions of a warp for 8 rows whose four centers are scored again, by the bytes of a value of the rows."""
 L2 = 64
 """Bytes from the second cache for a multiprocessor in a clock."""
 LARGE_SHARED = 128 << 10
@@ -170,15 +172,15 @@ def config(problem: Problem, card: Card, kind: str) -> Config | None:
 def groups_pay(problem: Problem, card: Card) -> bool:
     """Whether one key for four centers takes less than GAIN of the time, for rows of 64 bytes that fill the card.
 
-    By the count: a scheduler has two warps of a block, 512 rows and a tile of centers in turn. In the end each row is
-    read again, with four centers of float32. On both cards that is from some 1,300 centers on for 32 features and from
-    700 on for 16, as long as no card has measured it.
+    By the count, of one block of 512 rows: a scheduler has two of its warps, and in the end each row is read again,
+    with four centers of float32. With float32 rows that is from 1,025 centers on, with 32 features from 1,281 on. No
+    card has confirmed it.
     """
     if card.compute_capability not in GROUPED:
         return False
     each, grouped = (2 * clocks * -(-problem.n_clusters // 128) for clocks in GROUPED[card.compute_capability])
-    again = 512 * problem.n_features * (4 * GROUP + problem.itemsize) / L2
-    return grouped + again < GAIN * each
+    reading = 512 * problem.n_features * (4 * GROUP + problem.itemsize) / L2
+    return grouped + max(reading, 512 / 8 / 4 * RESCORED[problem.itemsize]) < GAIN * each
 
 
 def assign(problem: Problem, card: Card, found: Config) -> Launch:
@@ -248,6 +250,7 @@ def configs(row_bytes: tuple[int, ...], card: Card | None = None) -> list[Config
     forms = [OFFSET.get(card.compute_capability, ())] if card is not None else [(), *OFFSET.values()]
     found = [Config(kind, b, s, b in offset) for kind in KINDS for b, s in shapes for offset in forms]
     if card is None or card.compute_capability in GROUPED:
-        many = 64, SHAPES.many_rows[64]
-        found += [replace(one, is_grouped=True) for one in found if (one.row_bytes, one.shape) == many and one.is_offset]
+        many = 64, SHAPES.many_rows[64], True
+        offset = [one for one in found if (one.row_bytes, one.shape, one.is_offset) == many]
+        found += [replace(one, is_grouped=True) for one in offset]
     return list(dict.fromkeys(found))

@@ -1,7 +1,7 @@
-"""Defects of keys.cuh, rescore.cuh, assign_sm80.cu, assign_sm80_wide.cu and pack.cuh, and of what recenter.cu does for them.
+"""Defects of keys.cuh, rescore.cuh, assign_sm80.cu, assign_sm80_wide.cu, pack.cuh, and of recenter.cu for them.
 
 Not here, because no bit changes: which label a row gets whose two best keys are equal, and the smaller one of it and
-k - 1, as such rows are in the list; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
+k - 1, as such rows are in the list; more places of a key than there are; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
 takes shuffles and ldmatrix for one, which CUDA does not promise.
 """
 
@@ -129,7 +129,6 @@ TABLE = {
         ("x2 += v * v + w * w;", "x2 = v * v + w * w;"),
     ],
     ("assign_sm80.cu", "tensor groups", "assign_sm80"): [
-        ("2 * NJ / GROUP; ", "2 * NJ; "),
         ("(GROUP == 4 ? index * 16 :", "(GROUP == 4 ? index * 8 :"),
         ("acc[r / 2][r % 2 * 2 + 1], with, j);", "acc[r / 2][r % 2 * 2], with, j);"),
         ("  if (GROUP == 4) __syncthreads();", "  //"),
@@ -147,9 +146,8 @@ TABLE = {
         ("* keys + j / 2);", "* keys + j);"),
         ("const int t = threadIdx.x % 4;", "const int t = threadIdx.x % 2;"),
         ("return i / 4 * 16 + t * 4 + i % 4; };", "return i / 4 * 16 + t * 4; };"),
-        ("return i / 4 * 16 + t * 4 + i % 4; };", "return i + t * 8; };"),
         ("feature(i) < d ? shift[feature(i)] : C(0);", "C(0);"),
-        ("feature(i) < d ? shift", "feature(i) <= d ? shift"),
+        ("feature(i) < d ? shift[feature(i)] : C(0);", "shift[feature(i)];"),
         ("first + 8 * r;", "first + r;"),
         ("first + 8 * r;", "8 * r;"),
         ("rows + min(at, n - 1) * d", "rows + at * d"),
@@ -158,15 +156,15 @@ TABLE = {
         ("feature(i) < d ? (float)", "feature(i) <= d ? (float)"),
         ("(float)(origin[i] - row", "(float)(row[0] - row"),
         ("(origin[i] - row[feature(i)])", "(origin[i] - row[i])"),
-        ("arg = min(group.first, k - 1);  ", "arg = group.first;  "),
         ("UNROLL for (int m = 0; m < 4; m++) {", "UNROLL for (int m = 0; m < 3; m++) {"),
         ("m / 2 * 8 + m % 2;", "m / 2 * 8 + m;"),
         ("m / 2 * 8 + m % 2;", "m;"),
         ("min(c, k - 1) * ldc", "c * ldc"),
         ("min(c, k - 1) * ldc", "min(c + 1, k - 1) * ldc"),
         ("i < FEATURES / 4; i += 4", "i < 4; i += 4"),
-        ("feature(i) < ldc ?", "true ?"),
-        ("(center + feature(i))", "(center + i)"),
+        ("(center + min(feature(i), ldc - 4))", "(center + feature(i))"),
+        ("(center + min(feature(i), ldc - 4))", "(center + i)"),
+        ("feature(i) < d ? (float)", "true ? (float)"),
         ("v[i + 1], w.y", "v[i + 1], w.x"),
         ("v[i + 3], w.w, s)", "v[i + 2], w.w, s)"),
         ("      s += __shfl_xor_sync(0xffffffffu, s, 1);\n", ""),
