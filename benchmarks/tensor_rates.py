@@ -4,7 +4,7 @@ Each type, by the bytes of a row and by how many rows a block holds, against the
 
 * products a clock of one multiprocessor: the rate of the matrix instructions, beside the data sheet's;
 * 64 and 128 bytes of a row against 512: whether best and second best, not the products, take the time there; and the
-  two forms of keys against each other, where the card offsets scores;
+  two forms of keys, and keys of four centers, against each other, where the card has them;
 * blocks of many rows against blocks of few: whether 8 warps hide what they wait for;
 * the time of float32 over that of a type: what `SPEEDS` says before rows are opened again.
 """
@@ -30,7 +30,7 @@ REPEAT = 5
 
 
 def configs(card: Any, kinds: Any) -> list[_tensor_config.Config]:
-    """Every shape of block that the card has room for, and both forms of keys where it offsets scores."""
+    """Every shape of block that the card has room for, and all forms of keys that it has."""
     shapes = _tensor_config.SHAPES
     found: dict[_tensor_config.Config, None] = {}
     for kind in kinds:
@@ -41,6 +41,8 @@ def configs(card: Any, kinds: Any) -> list[_tensor_config.Config]:
                     of_card = row_bytes in _tensor_config.OFFSET.get(card.compute_capability, ())
                     forms = (False, True) if of_card else (False,)
                     found |= {_tensor_config.Config(kind, row_bytes, shape, form): None for form in forms}
+    in_groups = _tensor_config.configs(_tensor_config.ROW_BYTES, card)
+    found |= {config: None for config in in_groups if config.is_grouped and config.kind in kinds}
     return list(found)
 
 
@@ -89,7 +91,8 @@ def of_config(backend: Any, config: _tensor_config.Config, n: int, n_clusters: i
     speeds = _tensor_config.SPEEDS[card.shared_per_block >= _tensor_config.LARGE_SHARED]
     return {
         "kind": config.kind, "row_bytes": config.row_bytes, "rows_of_block": config.shape.rows,
-        "is_offset": config.is_offset, "n_samples": n, "n_clusters": n_clusters, "milliseconds": 1e3 * seconds,
+        "is_offset": config.is_offset, "is_grouped": config.is_grouped,
+        "n_samples": n, "n_clusters": n_clusters, "milliseconds": 1e3 * seconds,
         "products_a_clock": n * n_clusters * config.columns / clocks if clocks else None,
         "float32_over_this": reference / seconds, "model": speeds[config.kind],
     }  # fmt: skip
@@ -112,13 +115,14 @@ def measure(
 
 def table(rates: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown."""
-    head = ["type", "bytes of a row", "rows of a block", "offset"]
+    head = ["type", "bytes of a row", "rows of a block", "offset", "grouped"]
     head += ["ms", "products a clock and SM", "float32 / this", "model"]
     lines = [f"| {' | '.join(head)} |"]
-    lines += ["|---|---:|---:|---|---:|---:|---:|---:|"]
+    lines += ["|---|---:|---:|---|---|---:|---:|---:|---:|"]
     for row in rates:
         products = "" if row["products_a_clock"] is None else f"{row['products_a_clock']:.0f}"
         cells = [row["kind"], row["row_bytes"], row["rows_of_block"], "yes" if row["is_offset"] else ""]
+        cells += ["yes" if row["is_grouped"] else ""]
         cells += [f"{row['milliseconds']:.3f}", products]
         lines.append("| " + " | ".join(map(str, [*cells, f"{row['float32_over_this']:.2f}", row["model"]])) + " |")
     return lines

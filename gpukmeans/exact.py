@@ -395,6 +395,8 @@ def tensor_bound(
        cost a quarter of one each, as ``m < B / 2``: together less than the 4 steps that are counted for them. To
        subtract it is exact, and so is the index. ``2 (d + 2 ceil(d / 4) + 4) 2^-23 B``, with ``B > 2 m``, is more than
        what the float32 pass has for its roundings.
+    7. *Groups.* Where one key stands for the least score of a group of centers, those of the best group are scored
+       again in float32: :func:`grouped_bound`.
 
     The bound is nowhere below that of :func:`score_bound`, so candidates of a row left open, scored in float32, are
     those within 2 E of the best score of this pass.
@@ -409,6 +411,21 @@ def tensor_bound(
         terms.product * c + terms.tiny + terms.least,
         terms.canonical,
     )
+
+
+def grouped_bound(fine: ScoreBound, tensor: ScoreBound) -> ScoreBound:
+    """Bound where tensor cores name the best group of centers, and float32 scores (of the bound `fine`) its best one.
+
+    A label is certified where ``min(next, second) - best > E(x) + F(x)``: `best` and `next` are the two lowest float32
+    scores in the group, within F of their true ones; `second` is the least tensor score of all other centers, so none
+    of these is truly below ``second - E``. E and F are half of `tensor` and of `fine`, each with its share of the
+    rounding of D: a center whose score minus its error is above the label's plus its own has the larger D. For the
+    others of the group 2 F would do, which is not more, as the tensor bound is nowhere below that of float32.
+
+    It holds for any group, whichever is taken for the best one where keys are equal, as long as `second` is not above
+    the key of any other. The key of a group has no index in its bits that would widen a gap, as scores are offset.
+    """
+    return ScoreBound(*((of_one + of_other) / 2 for of_one, of_other in zip(fine, tensor, strict=True)))
 
 
 # ------------------------------------------------------------------------------------------------ scalars

@@ -8,29 +8,31 @@
 // best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound). In FORM 1 a block has a B
 // of its own, that of the largest of its rows: so one row far away makes no others coarse than these.
 //
+// With GROUP = 4 a key is that of four centers, and those of the best one are scored again in float32 (rescore.cuh).
+//
 //   in    x (n, d), shift (>= d) of `type` (of_type in device.cuh); packed (tiles TN, BYTES), quads (tiles TN / 2, 4) float32,
-//         bound (6): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done
+//         bound (6): from pack.cuh; halted (1): not 0 if the loop has stopped, then nothing is done;
+//         for groups cs (>= k, ldc), half (>= k) float32, fine (3), the bound in float32: from recenter.cu
 //   out   label (n) int32; list (n) and count (1): the rows that are not certified, in any order, for resolve.cu
 //   launch  ceil(n / ROWS) blocks of THREADS, SHARED bytes of dynamic shared memory; d features fit in BYTES; tiles = ceil(k / TN)
-//   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2
+//   traffic X once, 4 n bytes of labels; per block the centers once: n / ROWS * k BYTES from L2; with groups X again, 16 n d from L2
 //   flops   2 n k d in the type of the pass (BYTES in place of d, of zeros)
-//   instances  assign_sm80<KIND, BYTES, MI, WARPS, NJ, FORM>: KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512 of a row; MI
+//   instances  assign_sm80<KIND, BYTES, MI, WARPS, NJ, FORM, GROUP>: KIND = 0 bf16, 1 fp16, 2 TF32; BYTES = 64, 128, 256, 512 of a row; MI
 //              blocks of 16 rows a warp; NJ blocks of 8 centers a tile; FORM of a key: those of _tensor_config.py
-#include "keys.cuh"
-#include "label.cuh"
+#include "rescore.cuh"
 #ifndef SIMT_HOST        // as in device.cuh
 #define UNROLL_FILLS _Pragma("unroll P::FILLS")
 #else
 #define UNROLL_FILLS
 #endif
 
-template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
+template <int BYTES, int MI, int WARPS, int NJ, int GROUP> struct Tile {
   static constexpr int STEPS = BYTES / 32;                     // mma steps of 16 features, TF32: of 8
   static constexpr int PIECES = BYTES / 16;                    // of 16 bytes: the unit of cp.async and ldmatrix
   static constexpr int TN = NJ * 8, THREADS = WARPS * 32, ROWS = WARPS * MI * 16;
   static constexpr int LOADS = TN * PIECES / THREADS;          // pieces that a thread copies for each tile
   static constexpr int FILLS = BYTES * MI > 768 ? 2 * MI : 1;  // of the loop that fills registers, in the code: one would spill there
-  static constexpr int KEYS = 2 * NJ;                          // places in a tile that one lane sees
+  static constexpr int KEYS = 2 * NJ / GROUP;                  // places in a tile that one lane sees
   static constexpr int HALVES = 2 * TN;                        // half norms of a tile, each of them twice: its quads
   static constexpr int STAGE = TN * BYTES + HALVES * 4, STAGES = 3;            // bytes: the centers, then their quads
   static constexpr int SHARED = STAGES * STAGE + ROWS * 4;     // and |x'|^2 of the rows
@@ -47,13 +49,15 @@ template <int BYTES, int MI, int WARPS, int NJ> struct Tile {
 };
 
 // FORM 1 with short rows: two blocks, as FORM 0 has of itself. There minimum and maximum bind, and one block waits for its barriers.
-template <int KIND, int BYTES, int MI, int WARPS, int NJ, int FORM>
-__global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES * MI <= 256 ? 2 : 1)
+template <int KIND, int BYTES, int MI, int WARPS, int NJ, int FORM, int GROUP = 1>
+__global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES * MI <= 256 && GROUP == 1 ? 2 : 1)
 assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type, const char* __restrict__ packed,
             const char* __restrict__ quads, const float* __restrict__ bound, int* __restrict__ label, Uncertain* __restrict__ list,
-            u64* count, const int* __restrict__ halted, long long n, int d, int k) {
+            u64* count, const int* __restrict__ halted, const float* __restrict__ cs, const float* __restrict__ half_norms,
+            const float* __restrict__ fine, long long n, int d, int k, int ldc) {
   if (*halted) return;
-  using P = Tile<BYTES, MI, WARPS, NJ>;
+  static_assert(GROUP == 1 || (GROUP == 4 && FORM == 1), "of offset scores the least has the least bits");
+  using P = Tile<BYTES, MI, WARPS, NJ, GROUP>;
   DYNAMIC_SHARED(char, smem);
   constexpr int R = 2 * MI;                          // rows of this thread: g and g + 8 of each 16
   const int tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4, tiles = (k + P::TN - 1) / P::TN;
@@ -153,7 +157,7 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
     load(spare, tile + 2);
     Shared e0 = even + stage, o0 = odd + stage, q0 = quad + stage;
     pin(e0); pin(o0); pin(q0);
-    Key before[R];
+    Key before[R], least[R];                         // of a group, as far as it is seen
     UNROLL for (int r = 0; r < R; r++) before[r] = best[r];
     UNROLL for (int j = 0; j < NJ; j++) {
       float acc[MI][4], half[4];
@@ -169,6 +173,10 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
       }
       // Row r = 2 i (row g of block i) or 2 i + 1 (row g + 8); columns 8 j + 2 t + (0, 1).
       UNROLL for (int r = 0; r < R; r++) {
+        if constexpr (GROUP == 4) {
+          take_group(best[r], second[r], least[r], acc[r / 2][r % 2 * 2], acc[r / 2][r % 2 * 2 + 1], with, j);
+          continue;
+        }
         take_key(best[r], second[r], acc[r / 2][r % 2 * 2], with, 2 * j);
         take_key(best[r], second[r], acc[r / 2][r % 2 * 2 + 1], with, 2 * j + 1);
       }
@@ -183,13 +191,28 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   const long long block_row = (long long)blockIdx.x * P::ROWS;
   const float b = __uint_as_float(__float_as_uint(offset) & 0x7f800000u);
   const float with_b[3] = {FORM == 1 ? bound[0] + bound[3] * b : bound[0], bound[1], bound[2]};
+  Group* groups = reinterpret_cast<Group*>(smem);
+  if (GROUP == 4) __syncthreads();                   // the last tile has been read by all: groups take its place
   UNROLL for (int r = 0; r < R; r++) {
     const int index = place_of(best[r], P::KEYS), in_block = first + r * 8;
-    int arg = tile_of[r] * P::TN + index / 2 * 8 + column + index % 2;
+    int arg = tile_of[r] * P::TN + (GROUP == 4 ? index * 16 : index / 2 * 8 + index % 2) + column;
     merge_quad(best[r], second[r], arg);
+    if (GROUP == 4) {
+      if (column == 0) groups[in_block] = {arg, score_of(second[r], P::KEYS, b)};
+      continue;
+    }
     // min: a row that overflows may end with a padding center; it is in the list, and its label an index all the same
     if (column == 0 && block_row + in_block < n)
       finish(block_row + in_block, score_of(best[r], P::KEYS, b), score_of(second[r], P::KEYS, b), min(arg, k - 1), of_block[in_block],
              with_b, d, label, list, count);
+  }
+  if constexpr (GROUP == 4) {
+    __syncwarp();                                    // they are there for the lanes that have the same rows
+    float mixed[3];                                  // what a score of either pass may be off by, together
+    UNROLL for (int i = 0; i < 3; i++) mixed[i] = 0.5f * (with_b[i] + fine[i]);
+    of_type(type, x, shift, [&](const auto* rows, const auto* origin) {
+      finish_groups<BYTES / 4 * IN_WORD, R>(rows, origin, cs, half_norms, groups, of_block, mixed, first, block_row, label, list, count, n,
+                                            d, k, ldc);
+    });
   }
 }

@@ -67,14 +67,27 @@ def keys(scores, index_bits, *, is_offset=False):
     return (kept | index).view(np.float32)
 
 
-def all_keys(X, centers, half, kind, model, index_bits, offsets=None):
-    """Keys (n, k) of rows and centers that are shifted, from these half norms; `offsets`: B of each row."""
+def group_of(centers):
+    """The group that centers of these numbers share a key with: a lane's two in each of two blocks of 8."""
+    return centers // 16 * 4 + centers % 8 // 2
+
+
+def group_keys(scores, index_bits):
+    """Keys of groups (n, groups), those of rescore.cuh: of the least score; a tile has 16 * 2**index_bits centers."""
+    n, k = scores.shape
+    whole = np.concatenate([scores, np.full((n, -k % 16), np.inf, np.float32)], axis=1)
+    least = whole.reshape(n, -1, 2, 4, 2).min(axis=(2, 4))
+    place = np.arange(least.shape[1], dtype=np.uint32)[:, None] % np.uint32(1 << index_bits)
+    return (least.view(np.uint32) * np.uint32(1 << index_bits) + place).reshape(n, -1)
+
+
+def all_scores(X, centers, half, kind, model, offsets=None):
+    """Scores (n, k) of rows and centers that are shifted, from these half norms; `offsets`: B of each row."""
     half = np.minimum(half, HIDDEN if offsets is None else np.inf).astype(np.float32)
     start = np.broadcast_to(half, (len(X), len(centers)))
     if offsets is not None:
         start = start + np.float32(1.5) * offsets[:, None]
-    scores = accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model)
-    return keys(scores, index_bits, is_offset=offsets is not None)
+    return accumulate(start, -in_type(X, kind), in_type(centers, kind).T, kind, model)
 
 
 def scores_of(found, index_bits, offsets):
@@ -89,12 +102,32 @@ def scores_of(found, index_bits, offsets):
 def fast_pass(X, centers, kind, model, index_bits, offsets=None):
     """Best score, second best and label of each row of shifted data; of equal centers all but the first are hidden."""
     X, centers = np.asarray(X, np.float32), np.asarray(centers, np.float32)
+    scores = all_scores(X, centers, half_norms(centers), kind, model, offsets)
+    found = keys(scores, index_bits, is_offset=offsets is not None)
+    best, second = two_smallest(found, index_bits, offsets)
+    return best, second, found.argmin(axis=1)
+
+
+def half_norms(centers):
+    """Of centers, infinite for all but the first of equal ones."""
     half = np.full(len(centers), np.inf)
     first = np.unique(centers, axis=0, return_index=True)[1]
     half[first] = (centers[first].astype(np.float64) ** 2).sum(axis=1) / 2
-    found = all_keys(X, centers, half, kind, model, index_bits, offsets)
-    best, second = two_smallest(found, index_bits, offsets)
-    return best, second, found.argmin(axis=1)
+    return half
+
+
+def grouped_pass(X, centers, kind, model, index_bits, offsets):
+    """The same where groups share a key: float32 scores of the best two of the best group, and the second group's."""
+    X, centers = np.asarray(X, np.float32), np.asarray(centers, np.float32)
+    half = half_norms(centers)
+    found = group_keys(all_scores(X, centers, half, kind, model, offsets), index_bits)
+    scores = np.zeros((len(X), len(centers)), np.float32)
+    for j in range(X.shape[1]):
+        scores -= X[:, j, None] * centers[None, :, j]
+    scores += half.astype(np.float32)
+    scores[group_of(np.arange(len(centers))) != found.argmin(axis=1)[:, None]] = np.inf
+    of_group = np.sort(np.concatenate([scores, np.full((len(X), 1), np.inf, np.float32)], axis=1), axis=1)
+    return of_group[:, 0], of_group[:, 1], two_smallest(found, index_bits, offsets)[1], scores.argmin(axis=1)
 
 
 def two_smallest(found, index_bits, offsets=None):

@@ -140,6 +140,16 @@ def test_a_fit_has_the_oracles_bits_whatever_its_first_stage(first_stages, lists
     assert len(lists) > 4
 
 
+def test_so_it_has_where_centers_share_keys(control, first_stages, monkeypatch):
+    monkeypatch.setattr(_tensor_config, "groups_pay", lambda problem, card: True)
+    X, C, w = hard("tf32")
+    first_stages("tf32")
+    got = result(X, C, sample_weight=w, max_iter=20, backend="cupy")
+    support.assert_same_fit(got, naive.fit(X, C, sample_weight=w, max_iter=20, tol=0))
+    assert control.log.graphs > 0
+    assert all(name.endswith(", 1, 4>") for name in control.log.launches if name.startswith("assign_sm80"))
+
+
 def test_long_rows_take_a_pass_in_chunks(control, first_stages):
     X, C, w = hard("long")
     first_stages("bf16")

@@ -100,11 +100,12 @@ def test_tensor_cores_label_the_last_rows(d):
     # nothing is certified; where scores are offset, they are up to 1,000
     shift, bound = np.zeros(packed.shape[1], np.float32), np.array([1e30, 0, 0, 0, 1e3, 0], np.float32)
     labels, found, count = reserved(n, np.int32), np.zeros(1024, "i8,f4,f4"), np.zeros(1, np.uint64)
-    tail = (packed, quads, bound, labels, found, count, ZERO, n, d, k)
+    of_pass = (packed, quads, bound, labels, found, count, ZERO)
+    tail = (*of_pass, packed, half, bound, n, d, k, packed.shape[1])
     if config.is_wide:
         # a block for every tile, more than are launched: so the last one has the last rows and no others
         converted = reserved((n_blocks, config.shape.rows, config.row_bytes), np.uint8)
-        tail = (converted, *tail, config.row_bytes // _tensor_config.CHUNK_BYTES)
+        tail = (converted, *of_pass, n, d, k, config.row_bytes // _tensor_config.CHUNK_BYTES)
     run_last(launch.kernel, n_blocks, launch.block, X, shift, 0, *tail, shared=launch.shared)
     m = min(len(rows), in_last_block(n, config.shape.rows))
     distances = naive.distances(rows[-m:], C)

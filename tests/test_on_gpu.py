@@ -26,8 +26,9 @@ def test_every_type_and_shape_of_the_tensor_pass_is_measured() -> None:
     sizes = {*_tensor_config.ROW_BYTES, tensor_rates.WIDE}
     assert {(c.kind, c.row_bytes) for c in found} == {(kind, size) for kind in _tensor_config.KINDS for size in sizes}
     n_offset = len(_tensor_config.OFFSET[80])
-    assert len(found) == len(set(found)) == 2 * 3 * (5 + n_offset)  # many rows and few
-    assert sum(c.is_offset for c in found) == 2 * 3 * n_offset
+    assert len(found) == len(set(found)) == 2 * 3 * (5 + n_offset) + 3  # many rows and few
+    assert sum(c.is_offset for c in found) == 2 * 3 * n_offset + 3
+    assert sum(c.is_grouped for c in found) == 3
     assert {c.row_bytes for c in tensor_rates.configs(small, ["bf16"])} <= sizes
 
 

@@ -102,6 +102,24 @@ def test_scores_are_offset_where_minimum_and_maximum_would_bind(card):
             assert set(instances(card)) <= set(instances())
 
 
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: str(card.compute_capability))
+def test_four_centers_share_a_key_where_rows_are_short_and_centers_many(card):
+    def is_grouped(d, k, n=10**7, kind="bf16", dtype="f4"):
+        found = config(problem(d, n=n, k=k, dtype=dtype), card, kind)
+        assert found.kernel in _tensor_config.instances(card)
+        assert 2**found.index_bits * (16 if found.is_grouped else 4) == found.shape.tile
+        return found.is_grouped
+
+    has_groups = card.compute_capability in (80, 90)
+    assert is_grouped(32, 1281) == is_grouped(16, 1025) == is_grouped(16, 1025, kind="tf32") == has_groups
+    assert not is_grouped(32, 1280)
+    assert not is_grouped(2, 1024)
+    assert not is_grouped(32, 1400, dtype="f8")  # longer to read again
+    assert not is_grouped(33, 10**5)
+    assert not is_grouped(17, 10**5, kind="tf32")
+    assert not is_grouped(16, 10**5, n=10**4)  # few rows
+
+
 def test_the_types_are_those_of_the_bound():
     assert KINDS.keys() == exact.TENSOR_TYPES.keys()
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from gpukmeans import verify
 from gpukmeans.arrays import to_host
-from gpukmeans.backends import _tensor_config
+from gpukmeans.backends import _launch, _tensor_config
 from gpukmeans.backends._numba import NumbaBackend
 from gpukmeans.cli import main
 from gpukmeans.verify import Case, Problem, check, problems
@@ -53,6 +53,12 @@ def test_the_table_has_every_shape_type_and_kind_that_has_code_of_its_own():
     stages = {(p.first_stage, p.dtype) for p in problems("cupy")}
     both = {(stage, dtype) for stage in ("", "bf16", "fp16", "tf32") for dtype in ("float32", "float64")}
     assert stages == both | {("", "float16"), ("fp16", "float16")}
+    card, grouped = _launch.Card(90, 132, 227 << 10, 2048), set()
+    for p in problems("cupy"):
+        if p.first_stage:
+            sizes = _launch.Problem(p.n_samples, p.n_features, p.n_clusters, "f4")
+            grouped |= {c.kind for c in (_tensor_config.config(sizes, card, p.first_stage),) if c.is_grouped}
+    assert grouped == {"bf16", "fp16", "tf32"}
     assert max(p.n_samples for p in problems("cupy", full=True)) == 1_000_000
     for backend in ("numba", "cupy"):
         names = [p.name for p in problems(backend, full=True)]

@@ -54,7 +54,9 @@ class Stage:
         args = (self.packed, self.quads, self.bound, labels, *found, halted)
         sizes = np.int64(len(x)), np.int32(centers.d), np.int32(centers.k)
         if not self.config.is_wide:
-            self.device.launch(launch, x, centers.shift, of_type, *args, *sizes)
+            # what groups of centers are scored with again
+            args = (*args, *centers.for_scores[1:], centers.bound, *sizes, np.int32(centers.form.columns))
+            self.device.launch(launch, x, centers.shift, of_type, *args)
             return
         chunks = np.int32(self.config.row_bytes // _tensor_config.CHUNK_BYTES)
         self.device.launch(launch, x, centers.shift, of_type, self.converted, *args, *sizes, chunks)

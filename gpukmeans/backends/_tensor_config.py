@@ -6,7 +6,7 @@ Verified without a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._launch import Card, Launch, Problem
 
@@ -28,6 +28,16 @@ OFFSET = {80: (64, 128), 90: ROW_BYTES}
 That spares the units that take minimum and maximum, which bind there; kernels/README.md has the count. From 10.0 on
 float has a minimum of three, too; and the tensor cores of other cards are so slow that nothing else binds.
 """
+GROUPED = {80: (1598, 1024), 90: (1332, 826)}
+"""Clocks of a warp for 64 rows of 64 bytes and 128 centers, by compute capability: a key for each score; one for four
+(keys.cuh, rescore.cuh). The larger of those of the units that bind: kernels/README.md has the count.
+"""
+GROUP = 4
+"""Centers that share a key, where any do."""
+RESCORED = {2: 260, 4: 260, 8: 350}
+"""Instructions of a warp for 8 rows whose four centers are scored again, by the bytes of a value of the rows."""
+L2 = 64
+"""Bytes from the second cache for a multiprocessor in a clock."""
 LARGE_SHARED = 128 << 10
 """Bytes of shared memory of a block that tell cards whose tensor cores the other units can hardly keep up with."""
 SPEEDS = {True: {"bf16": 8.0, "fp16": 8.0, "tf32": 4.0}, False: {"bf16": 2.0, "fp16": 2.0, "tf32": 1.0}}
@@ -110,6 +120,8 @@ class Config:
     shape: Shape
     is_offset: bool = False
     """Whether scores lie in one binade, so that keys are whole numbers."""
+    is_grouped: bool = False
+    """Whether :data:`GROUP` centers share a key, and those of the best one are scored again in float32."""
 
     @property
     def is_wide(self) -> bool:
@@ -124,7 +136,7 @@ class Config:
     @property
     def index_bits(self) -> int:
         """What `exact.tensor_bound` takes."""
-        return self.shape.index_bits
+        return self.shape.index_bits - (GROUP.bit_length() - 1 if self.is_grouped else 0)
 
     def rows(self, n_clusters: int) -> int:
         """Rows of the packed centers."""
@@ -137,7 +149,8 @@ class Config:
         if self.is_wide:
             return f"assign_sm80_wide<{kind}, {shape.row_blocks}, {shape.warps // 2}, {shape.center_blocks}>"
         sizes = (kind, self.row_bytes, shape.row_blocks, shape.warps, shape.center_blocks, int(self.is_offset))
-        return f"assign_sm80<{', '.join(map(str, sizes))}>"
+        group = (GROUP,) if self.is_grouped else ()
+        return f"assign_sm80<{', '.join(map(str, sizes + group))}>"
 
 
 def config(problem: Problem, card: Card, kind: str) -> Config | None:
@@ -151,7 +164,23 @@ def config(problem: Problem, card: Card, kind: str) -> Config | None:
     shape = many if fills and card.shared_per_block >= LARGE_SHARED else few
     if shape.shared(row_bytes) > card.shared_per_block:
         return None
-    return Config(kind, row_bytes, shape, row_bytes in OFFSET.get(card.compute_capability, ()))
+    is_offset = row_bytes in OFFSET.get(card.compute_capability, ())
+    is_grouped = row_bytes == 64 and shape == many and groups_pay(problem, card)
+    return Config(kind, row_bytes, shape, is_offset, is_grouped)
+
+
+def groups_pay(problem: Problem, card: Card) -> bool:
+    """Whether one key for four centers takes less than GAIN of the time, for rows of 64 bytes that fill the card.
+
+    By the count, of one block of 512 rows: a scheduler has two of its warps, and in the end each row is read again,
+    with four centers of float32. With float32 rows that is from 1,025 centers on, with 32 features from 1,281 on. No
+    card has confirmed it.
+    """
+    if card.compute_capability not in GROUPED:
+        return False
+    each, grouped = (2 * clocks * -(-problem.n_clusters // 128) for clocks in GROUPED[card.compute_capability])
+    reading = 512 * problem.n_features * (4 * GROUP + problem.itemsize) / L2
+    return grouped + max(reading, 512 / 8 / 4 * RESCORED[problem.itemsize]) < GAIN * each
 
 
 def assign(problem: Problem, card: Card, found: Config) -> Launch:
@@ -219,5 +248,9 @@ def configs(row_bytes: tuple[int, ...], card: Card | None = None) -> list[Config
     tables = (SHAPES.many_rows, SHAPES.few_rows) if has_many else (SHAPES.few_rows,)
     shapes = dict.fromkeys((b, by_bytes[b]) for b in row_bytes for by_bytes in tables)
     forms = [OFFSET.get(card.compute_capability, ())] if card is not None else [(), *OFFSET.values()]
-    found = (Config(kind, b, s, b in offset) for kind in KINDS for b, s in shapes for offset in forms)
+    found = [Config(kind, b, s, b in offset) for kind in KINDS for b, s in shapes for offset in forms]
+    if card is None or card.compute_capability in GROUPED:
+        many = 64, SHAPES.many_rows[64], True
+        offset = [one for one in found if (one.row_bytes, one.shape, one.is_offset) == many]
+        found += [replace(one, is_grouped=True) for one in offset]
     return list(dict.fromkeys(found))

@@ -14,6 +14,8 @@ EPILOGUE = r"((FMNMX3?|LOP3|FSETP|FSEL|SEL|V?IMNMX3?)\b|IMAD$)"
 """Index into the key, minimum and maximum, tile of the best."""
 SLOW = r"(FMNMX3?|LOP3|[FI]SETP|FSEL|SEL|V?IMNMX3?|LEA|IADD3|PRMT|SHF)\b"
 """Instructions for the units of 16 lanes a scheduler, so two clocks of a warp: all but copies and multiplications."""
+MATRIX_CLOCKS = {80: 8.0, 90: 8 * 1024 / 1270}
+"""Of a matrix instruction, for a scheduler: a data sheet's; on sm_90 of what is said of instructions for one warp."""
 ARCHITECTURES = tuple(a for a in nvrtc.ARCHITECTURES if a >= _tensor_config.OLDEST)
 
 TRITON = {
@@ -34,7 +36,7 @@ TRIAL = {
 class Sizes:
     """Template arguments of an instance; of longer rows: the warps that have rows of their own, and a chunk's bytes.
 
-    `form` of its keys: 1 where scores are offset.
+    `form` of its keys: 1 where scores are offset; `group`: centers that share one.
     """
 
     kind: int
@@ -43,6 +45,7 @@ class Sizes:
     warps: int
     center_blocks: int
     form: int = 0
+    group: int = 1
 
     @classmethod
     def of(cls, instance: str) -> Sizes:
@@ -87,6 +90,12 @@ def loop(instance: str, architecture: int) -> Loop:
     body, sizes = sass.tile_loop(nvrtc.kernels("assign_sm80", architecture)[instance]), Sizes.of(instance)
     counts = (sass.count(body, pattern) / sizes.scores for pattern in (EPILOGUE, SLOW))
     return Loop(sizes.products / len(sass.opcodes(body)), *counts)
+
+
+def clocks(instance: str, architecture: int) -> float:
+    """Of a warp for a tile: the larger of those of the tensor cores and of the units of minimum and maximum."""
+    sizes, found = Sizes.of(instance), loop(instance, architecture)
+    return max(MATRIX_CLOCKS[architecture] * sizes.instructions, 2 * found.slow_a_score * sizes.scores)
 
 
 def chunk_loop(instance: str, architecture: int) -> Loop:

@@ -13,7 +13,7 @@ from .pruning import check_line, check_prune
 from .seeds import check_seed_distances, check_seed_search
 from .small import check_small
 from .sums import check_accumulate, check_inertia
-from .tensor import check_pack, check_tensor, check_tensor_types, check_tensor_wide
+from .tensor import check_pack, check_tensor, check_tensor_groups, check_tensor_types, check_tensor_wide
 
 CHECKS = {
     "assign": check_assign,
@@ -39,6 +39,7 @@ CHECKS = {
     "halves": check_halves,
     "tensor": check_tensor,
     "tensor types": check_tensor_types,
+    "tensor groups": check_tensor_groups,
     "tensor wide": check_tensor_wide,
     "pack": check_pack,
 }

@@ -1,7 +1,7 @@
-"""Defects of keys.cuh, assign_sm80.cu, assign_sm80_wide.cu and pack.cuh, and of what recenter.cu does for them.
+"""Defects of keys.cuh, rescore.cuh, assign_sm80.cu, assign_sm80_wide.cu, pack.cuh, and of recenter.cu for them.
 
 Not here, because no bit changes: which label a row gets whose two best keys are equal, and the smaller one of it and
-k - 1, as such rows are in the list; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
+k - 1, as such rows are in the list; more places of a key than there are; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
 takes shuffles and ldmatrix for one, which CUDA does not promise.
 """
 
@@ -126,7 +126,7 @@ TABLE = {
         ("next = spare; spare = read;", "next = spare;"),
         ("o0 = odd + stage,", "o0 = odd,"),
         ("place_of(best[r], P::KEYS)", "place_of(best[r], P::KEYS / 2)"),
-        ("tile_of[r] * P::TN + index", "tile_of[r] * P::KEYS + index"),
+        ("tile_of[r] * P::TN + (", "tile_of[r] * P::KEYS + ("),
         ("column = 2 * (thread % 4)", "column = thread % 4"),
         ("in_block = first + r * 8;", "in_block = first + r;"),
         ("* (MI * 16) + thread % 32 / 4;", "* (MI * 16);"),
@@ -140,6 +140,54 @@ TABLE = {
         ("x2 += v * v + w * w;", "x2 = v * v + w * w;"),
         ("|| tid < P::HALVES;", "|| tid < P::HALVES - 1;"),
         ("|| tid < P::HALVES;", "|| true;"),
+    ],
+    ("assign_sm80.cu", "tensor groups", "assign_sm80"): [
+        ("(GROUP == 4 ? index * 16 :", "(GROUP == 4 ? index * 8 :"),
+        ("acc[r / 2][r % 2 * 2 + 1], with, j);", "acc[r / 2][r % 2 * 2], with, j);"),
+        ("  if (GROUP == 4) __syncthreads();", "  //"),
+        ("{arg, score_of(second[r], P::KEYS, b)};", "{arg, score_of(best[r], P::KEYS, b)};"),
+        ("{arg, score_of(second[r], P::KEYS, b)};", "{arg, INFINITY_F};"),
+        ("0.5f * (with_b[i] + fine[i])", "0.5f * with_b[i]"),
+        ("0.5f * (with_b[i] + fine[i])", "fine[i]"),
+    ],
+    ("rescore.cuh", "tensor groups", "assign_sm80"): [
+        ("key_min(__float_as_uint(s0), __float_as_uint(s1));", "__float_as_uint(s0);"),
+        ("key_min(__float_as_uint(s0), __float_as_uint(s1));", "__float_as_uint(s1);"),
+        ("if (j % 2 == 0) least", "if (j % 2 == 1) least"),
+        ("key_min(least, pair) * keys", "pair * keys"),
+        ("key_min(least, pair) * keys", "least * keys"),
+        ("* keys + j / 2);", "* keys + j);"),
+        ("const int t = threadIdx.x % 4;", "const int t = threadIdx.x % 2;"),
+        ("return i / 4 * 16 + t * 4 + i % 4; };", "return i / 4 * 16 + t * 4; };"),
+        ("feature(i) < d ? shift[feature(i)] : C(0);", "C(0);"),
+        ("feature(i) < d ? shift[feature(i)] : C(0);", "shift[feature(i)];"),
+        ("first + 8 * r;", "first + r;"),
+        ("first + 8 * r;", "8 * r;"),
+        ("rows + min(at, n - 1) * d", "rows + at * d"),
+        ("rows + min(at, n - 1) * d", "rows + min(block_row, n - 1) * d"),
+        ("second = group.second;", "second = INFINITY_F;"),
+        ("feature(i) < d ? (float)", "feature(i) <= d ? (float)"),
+        ("(float)(origin[i] - row", "(float)(row[0] - row"),
+        ("(origin[i] - row[feature(i)])", "(origin[i] - row[i])"),
+        ("UNROLL for (int m = 0; m < 4; m++) {", "UNROLL for (int m = 0; m < 3; m++) {"),
+        ("m / 2 * 8 + m % 2;", "m / 2 * 8 + m;"),
+        ("m / 2 * 8 + m % 2;", "m;"),
+        ("min(c, k - 1) * ldc", "c * ldc"),
+        ("min(c, k - 1) * ldc", "min(c + 1, k - 1) * ldc"),
+        ("i < FEATURES / 4; i += 4", "i < 4; i += 4"),
+        ("(center + min(feature(i), ldc - 4))", "(center + feature(i))"),
+        ("(center + min(feature(i), ldc - 4))", "(center + i)"),
+        ("feature(i) < d ? (float)", "true ? (float)"),
+        ("v[i + 1], w.y", "v[i + 1], w.x"),
+        ("v[i + 3], w.w, s)", "v[i + 2], w.w, s)"),
+        ("      s += __shfl_xor_sync(0xffffffffu, s, 1);\n", ""),
+        ("      s += __shfl_xor_sync(0xffffffffu, s, 2);\n", ""),
+        ("c < k ? half[c] + s : INFINITY_F", "half[min(c, k - 1)] + s"),
+        ("c < k ? half[c] + s", "c < k ? s"),
+        ("half[c] + s : INFINITY_F, c);", "half[c] + s : INFINITY_F, group.first);"),
+        ("if (t == 0 && at < n) finish", "if (at < n) finish"),
+        ("if (t == 0 && at < n) finish", "if (t == 0 && at <= n) finish"),
+        ("norms[in_block], bound", "norms[0], bound"),
     ],
     ("assign_sm80.cu", "pack", "assign_sm80"): [("  if (*halted) return;\n", "")],
     ("assign_sm80_wide.cu", "tensor wide", "assign_sm80_wide"): [
