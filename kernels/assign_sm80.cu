@@ -6,7 +6,7 @@
 // The half norm is the C operand, so an accumulator IS a score. A warp owns 16 MI rows and walks the centers 8 at a time: besides
 // the rows only 4 MI scores are live, whatever the tile. A score and the center's place in the tile make one key (keys.cuh), so
 // best and second best need no index beside them; what that costs is in the bound (exact.tensor_bound). In FORM 1 a block has a B
-// of its own, that of the largest of its rows: so one row far away makes no others coarse than these.
+// of its own, that of the largest of its rows: so a row far away makes no scores coarse but those of its block.
 //
 // With GROUP = 4 a key is that of four centers, and those of the best one are scored again in float32 (rescore.cuh).
 //
@@ -48,7 +48,7 @@ template <int BYTES, int MI, int WARPS, int NJ, int GROUP> struct Tile {
   }
 };
 
-// FORM 1 with short rows: two blocks, as FORM 0 has of itself. There minimum and maximum bind, and one block waits for its barriers.
+// FORM 1 with few bytes of rows: two blocks, as FORM 0 mostly has of itself. There minimum and maximum bind, and one block waits for its barriers.
 template <int KIND, int BYTES, int MI, int WARPS, int NJ, int FORM, int GROUP = 1>
 __global__ void __launch_bounds__(WARPS * 32, FORM == 1 && BYTES * MI <= 256 && GROUP == 1 ? 2 : 1)
 assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type, const char* __restrict__ packed,
@@ -64,7 +64,7 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   const long long warp_row = (long long)blockIdx.x * P::ROWS + tid / 32 * (MI * 16);
 
   // A thread copies the pieces tid, tid + THREADS, ...: source and destination advance by constants.
-  // A half norm goes through a register, so that 1.5 B is added to it before others see it; it is on its way for a whole tile.
+  // A half norm comes through a register, a tile ahead: the thread adds 1.5 B to it before it shows it to the others.
   Shared piece_to = shared_address(smem + P::place(tid / P::PIECES, tid % P::PIECES));
   pin(piece_to);
   const float* half_from = reinterpret_cast<const float*>(quads) + tid;
@@ -149,7 +149,7 @@ assign_sm80(const void* __restrict__ x, const void* __restrict__ shift, int type
   Shared even = shared_address(smem + P::place(lane % 8, lane / 8));
   Shared odd = shared_address(smem + P::place(lane % 8, lane / 8 + (P::PIECES >= 8 ? 4 : 0)));
   Shared quad = shared_address(smem + P::TN * BYTES + t * 16);
-  int stage = 0, next = P::STAGE, spare = 2 * P::STAGE;       // the one at work, the one behind it, the one that has been read
+  int stage = 0, next = P::STAGE, spare = 2 * P::STAGE;        // of the tile at work; of the one behind it; has been read
   for (int tile = 0; tile < tiles; tile++) {
     cp_async_wait<1>();
     __syncthreads();                                 // the tile is there for all; what the one before it took has been read by all

@@ -13,8 +13,8 @@ from gpukmeans.backends import _tensor_config
 pytestmark = pytest.mark.extra
 
 ARCHITECTURES = record.chosen(tensor_loops.ARCHITECTURES)
-# Least multiply-adds of a warp for an instruction: Triton's, but of TF32 with 512 bytes on sm_90, where it has 413.
-GOALS = {(a, *of): goal for of, goals in tensor_loops.TRITON.items() for a, goal in goals.items()} | {(90, 2, 512): 390}
+# Least multiply-adds of a warp for an instruction: those of the trial, which are more than Triton's.
+GOALS = {(a, *of): goal for of, goals in tensor_loops.TRIAL.items() for a, goal in goals.items()}
 INSTANCES = [(a, instance) for a in ARCHITECTURES for instance in launches.instances("assign_sm80", a)]
 WIDE = [(a, instance) for a in ARCHITECTURES for instance in launches.instances("assign_sm80_wide", a)]
 
@@ -59,8 +59,9 @@ def test_the_tile_loop_moves_16_bytes_at_a_time(architecture, instance):
     assert all(code.endswith(".4") for code in matrices), matrices
     assert [code for code in codes if re.match(r"LDS\b", code)] == ["LDS.128"] * sizes.center_blocks
     copies = [code for code in codes if code.startswith("LDGSTS")]
-    assert len(copies) == sizes.center_blocks * 8 * sizes.row_bytes // 16 // (32 * sizes.warps) + 1
+    assert len(copies) == sizes.center_blocks * 8 * sizes.row_bytes // 16 // (32 * sizes.warps)
     assert all(".128" in code for code in copies), copies
+    assert [sass.count(body, code) for code in (r"LDG\b", r"STS\b")] == [1, 1], "a half norm of each thread"
 
 
 @pytest.mark.parametrize(("architecture", "instance"), INSTANCES)

@@ -25,8 +25,9 @@ LONGER = 0
 OFFSET = {80: (64, 128), 90: ROW_BYTES}
 """Bytes of a row whose scores are offset into one binade (keys.cuh, FORM 1), by compute capability.
 
-That spares the units that take minimum and maximum, which bind there; kernels/README.md has the count. From 10.0 on
-float has a minimum of three, too; and the tensor cores of other cards are so slow that nothing else binds.
+That spares the units that take minimum and maximum, which bind for short rows; on 9.0, where whole numbers have a
+minimum of three, it takes fewer instructions for all. kernels/README.md has the count. From 10.0 on float has a minimum
+of three, too; and the tensor cores of other cards are so slow that nothing else binds.
 """
 GROUPED = {80: (1598, 1024), 90: (1332, 826)}
 """Clocks of a warp for 64 rows of 64 bytes and 128 centers, by compute capability: a key for each score; one for four

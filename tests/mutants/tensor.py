@@ -25,11 +25,11 @@ TABLE = {
         ("return key & (keys - 1)", "return key & (keys / 2 - 1)"),
         (">> 23) + 2;", ">> 23) + 1;"),
         ("  if ((exponent + 1) * KEYS % 512 == 0) exponent++;\n", ""),
-        ("(exponent + 1) * KEYS % 512 == 0", "(exponent + 1) * KEYS % 512 < KEYS * 2"),
         ("| key / keys)", "+ key / keys)"),
         ("offset_score - 1.5f * b", "offset_score - b"),
     ],
     ("keys.cuh", "tensor types", "assign_sm80"): [
+        ("(exponent + 1) * KEYS % 512 == 0", "(exponent + 1) * KEYS % 512 < KEYS * 2"),
         ("KIND == FP16 && !(x2", "false && !(x2"),
         ("1073741824.f", "1e20f"),
         ("key < 0u - keys * 8388608u ?", "key < ~0u ?"),
