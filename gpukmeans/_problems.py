@@ -131,7 +131,7 @@ def problems(backend: str, *, full: bool = False) -> list[Problem]:
             small += [Problem(*shape, first_stage=stage) for shape in ((200, 40, 70), (1000, 18, 20), (150, 300, 9))]
             small += [Problem(300, 24, 40, kind=kind, first_stage=stage) for kind in ("ties", "duplicates", "offset")]
             small += [Problem(20_000, 100, 300, max_iter=5, first_stage=stage)]
-            small += [Problem(70_000, 5, 1100, max_iter=2, first_stage=stage)]  # enough of both for keys of four
+            small += [Problem(70_000, 5, 1200, max_iter=2, first_stage=stage)]  # enough of both for keys of four
         halves += [Problem(*shape, "float16") for shape in ((1000, 3, 5), (700, 33, 20), (300, 257, 9))]
         halves += [Problem(1000, 20, 40, "float16", weighted=True)]
         halves += [Problem(1001, 16, 8, "float16", layout="odd"), Problem(4000, 64, 16, "float16", streamed=True)]

@@ -110,11 +110,11 @@ def test_four_centers_share_a_key_where_rows_are_short_and_centers_many(card):
         assert 2**found.index_bits * (16 if found.is_grouped else 4) == found.shape.tile
         return found.is_grouped
 
-    has_groups = card.compute_capability in (80, 90)
-    assert is_grouped(32, 1281) == is_grouped(16, 1025) == is_grouped(16, 1025, kind="tf32") == has_groups
-    assert not is_grouped(32, 1280)
-    assert not is_grouped(2, 1024)
-    assert not is_grouped(32, 1400, dtype="f8")  # longer to read again
+    has_groups, later = card.compute_capability in (80, 90), 128 * (card.compute_capability == 90)
+    for d, k, kind in ((32, 1281, "bf16"), (26, 1025, "fp16"), (16, 1025, "tf32"), (1, 1025, "tf32")):
+        assert is_grouped(d, k + later, kind=kind) == has_groups
+        assert not is_grouped(d, k + later - 1, kind=kind)
+        assert not is_grouped(d, k + later, kind=kind, dtype="f8")  # longer to read again
     assert not is_grouped(33, 10**5)
     assert not is_grouped(17, 10**5, kind="tf32")
     assert not is_grouped(16, 10**5, n=10**4)  # few rows

@@ -29,7 +29,7 @@ That spares the units that take minimum and maximum, which bind for short rows; 
 minimum of three, it takes fewer instructions for all. kernels/README.md has the count. From 10.0 on float has a minimum
 of three, too; and the tensor cores of other cards are so slow that nothing else binds.
 """
-GROUPED = {80: (1598, 1024), 90: (1332, 826)}
+GROUPED = {80: (1584, 1024), 90: (1320, 826)}
 """Clocks of a warp for 64 rows of 64 bytes and 128 centers, by compute capability: a key for each score; one for four
 (keys.cuh, rescore.cuh). The larger of those of the units that bind: kernels/README.md has the count.
 """
@@ -174,8 +174,8 @@ def groups_pay(problem: Problem, card: Card) -> bool:
     """Whether one key for four centers takes less than GAIN of the time, for rows of 64 bytes that fill the card.
 
     By the count, of one block of 512 rows: a scheduler has two of its warps, and in the end each row is read again,
-    with four centers of float32. With float32 rows that is from 1,025 centers on, with 32 features from 1,281 on. No
-    card has confirmed it.
+    with four centers of float32. With float32 rows of 32 features that is from 1,281 centers on, on compute capability
+    9.0 from 1,409; with up to 26 features from 1,025 and 1,153. No card has confirmed it.
     """
     if card.compute_capability not in GROUPED:
         return False

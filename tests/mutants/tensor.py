@@ -1,8 +1,8 @@
 """Defects of keys.cuh, rescore.cuh, assign_sm80.cu, assign_sm80_wide.cu, pack.cuh, and of recenter.cu for them.
 
 Not here, because no bit changes: which label a row gets whose two best keys are equal, and the smaller one of it and
-k - 1, as such rows are in the list; more places of a key than there are; what lies behind the features of a center, as that is 0; __syncwarp, as the harness
-takes shuffles and ldmatrix for one, which CUDA does not promise.
+k - 1, as such rows are in the list; more places of a key than there are; what lies behind the features of a center, as
+that is 0; __syncwarp, as the harness takes shuffles and ldmatrix for one, which CUDA does not promise.
 """
 
 SHOW, LOAD = "    show_half(next, next_half);\n", "    load(spare, tile + 2);\n"
