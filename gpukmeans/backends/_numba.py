@@ -26,7 +26,10 @@ else:
 
 FEW_ROWS = 1 << 13  # whose distances are kept and summed by NumPy sooner than kernels are called twice
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
-SAMPLED_PLACES, SAMPLED_ROWS = 16, 64  # from which the largest distance is guessed: less than a hundredth of a pass
+SAMPLED_PLACES, SAMPLED_ROWS, SAMPLED_SHARE = 16, 64, 1 / 128
+"""Places from which the largest distance is guessed, the fewest rows of each, and the share of all rows: the largest
+square of a thousand normally distributed rows of two features is half that of a million, and could ask for a second pass.
+"""
 
 
 def _flat(X: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -148,8 +151,9 @@ class NumbaBackend(Steps, Seeding):
     def _sampled_peak(rows: Rows, centers: Float64Array) -> float:
         """Largest ``w D`` of some rows."""
         X = rows.dense()
-        step = max(SAMPLED_ROWS, -(-rows.n_samples // SAMPLED_PLACES))
-        ranges = [(low, min(low + SAMPLED_ROWS, rows.n_samples)) for low in range(0, rows.n_samples, step)]
+        size = max(SAMPLED_ROWS, int(rows.n_samples * SAMPLED_SHARE / SAMPLED_PLACES))
+        step = max(size, -(-rows.n_samples // SAMPLED_PLACES))
+        ranges = [(low, min(low + size, rows.n_samples)) for low in range(0, rows.n_samples, step)]
         weight, no_limbs = weights_of(rows), np.empty((0, 2), dtype=np.int64)
         data, sq, (buffer,) = _flat(X), np.empty(_numba_passes.PIECE), _buffers(1, X.shape[1])
         return max(

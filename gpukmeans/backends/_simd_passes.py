@@ -18,6 +18,7 @@ from ._layout import LANES64 as LANES
 from ._layout import ROWS
 
 cgutils: Any = _cgutils  # untyped
+FEW = (2, 3)  # features for which `own_rows` has code of their own
 MAGIC = 1.5 * 2.0**52  # see exact.MOST_BITS
 _MAGIC_BITS = int(np.array(MAGIC).view(np.int64))
 
@@ -174,11 +175,26 @@ def _transposed(b: Any, block: list[Any]) -> list[Any]:
     return block
 
 
-def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-    X, labels, centers, out = (
-        _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
-    )
-    row, n_features = args[4:]
+def _own_few(b: Any, n_features: int, X: Any, labels: Any, centers: Any, out: Any, row: Any) -> None:
+    """Rows of so few features that they fill no vector: LANES are read as one, and each feature is a shuffle of it."""
+    long, mask = ir.VectorType(_F64, LANES * n_features), ir.VectorType(_I32, LANES)
+    for group in range(0, ROWS, LANES):
+        first = b.add(row, _const(group))
+        rows = b.load(_at(b, X, b.mul(first, _const(8 * n_features)), long), align=8)
+        own = []
+        for lane in range(LANES):
+            label = b.load(_at(b, labels, b.mul(b.add(first, _const(lane)), _const(4)), _I32), align=4)
+            own.append(b.add(centers, b.mul(b.sext(label, _I64), _const(8 * n_features))))
+        total = ir.Constant(_VECTOR, [0.0] * LANES)
+        for j in range(n_features):
+            lanes = ir.Constant(mask, [j + n_features * lane for lane in range(LANES)])
+            x = b.shuffle_vector(rows, ir.Constant(long, ir.Undefined), lanes)
+            t = b.fsub(x, _gathered(b, own, _const(8 * j)))
+            total = b.fadd(total, b.fmul(t, t))
+        b.store(total, _at(b, out, b.mul(first, _const(8)), _VECTOR), align=8)
+
+
+def _own_many(b: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_features: Any) -> None:
     row_bytes = b.mul(n_features, _const(8))
     x, c = [], []
     for r in range(ROWS):
@@ -213,6 +229,19 @@ def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
     for group, total in zip(groups, totals, strict=True):
         place = b.mul(b.add(row, _const(group[0])), _const(8))
         b.store(b.load(total), _at(b, out, place, _VECTOR), align=8)
+
+
+def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+    arrays = [_address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)]
+    row, n_features = args[4:]
+    is_many = ir.Constant(ir.IntType(1), 1)
+    for few in FEW:
+        is_few = b.icmp_signed("==", n_features, _const(few))
+        is_many = b.and_(is_many, b.not_(is_few))
+        with b.if_then(is_few):
+            _own_few(b, few, *arrays, row)
+    with b.if_then(is_many):
+        _own_many(b, *arrays, row, n_features)
     return context.get_dummy_value()
 
 
