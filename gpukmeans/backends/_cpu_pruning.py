@@ -61,7 +61,7 @@ class Tiles:
             rank, stride = _sample(len(labels), self.center_at)
         index = np.int32 if len(labels) < 2**31 else np.int64
         order = np.empty(-(-len(labels) // stride), dtype=index)
-        n_rows = _numba_pruning.sort_rows(labels, rank, k, stride, order)
+        n_rows = _numba_pruning.sort_rows(labels, rank, stride, np.zeros(k + 1, dtype=np.int64), order)
         self.order = order[:n_rows]
         self.own = labels[self.order]
         self.anchor = np.zeros(n_rows, dtype=np.float32)

@@ -227,8 +227,9 @@ class NumbaBackend(Steps, Seeding):
         def task(worker: int, first: int, last: int) -> None:
             tiles = (own[0] + first, own[0] + last)
             _numba_passes.distance_sums(
-                flat, packed, ends, clusters, tiles, own, scale, sums[worker], parts[worker], column[worker]
-            )
+                flat, packed, ends, clusters, tiles, own, scale, sums[worker], parts[worker],
+                parts[worker].view(np.int64), column[worker],
+            )  # fmt: skip
 
         _threads.run(task, own[1] - own[0], workers)
         total: Int64Array = sums[0]

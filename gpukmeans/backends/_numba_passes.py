@@ -204,14 +204,14 @@ def _add_column(sums, low, n, cluster, column):  # type: ignore[no-untyped-def]
     """Move what is in `column` to that column of the sums of n rows from `low` on."""
     for q in range(n):
         sums[low + q, cluster] += column[q]
-    column[:] = 0
+        column[q] = 0
 
 
 add_column = compiled(_add_column, inner=True)
 
 
 def _distance_sums(  # type: ignore[no-untyped-def]
-    X, packed, ends, clusters, tiles, own, scale, sums, part, column
+    X, packed, ends, clusters, tiles, own, scale, sums, part, codes, column
 ):
     """Add to sums[row, c] the codes ``rint(distance 2**e)`` of rows to the others of cluster c.
 
@@ -219,11 +219,10 @@ def _distance_sums(  # type: ignore[no-untyped-def]
     A pair of rows in the tiles from own[0] to own[1] counts for both: it is looked at for the earlier tile only.
 
     X: the others, sorted by cluster, flat; packed: the same, (n_chunks, n_features, LANES), a multiple of COLUMNS of
-    them, zeros after the last; ends: where each cluster ends; clusters: of each of them; part: (ROWS, COLUMNS),
-    column: (COLUMNS,) float64 and int64, scratch.
+    them, zeros after the last; ends: where each cluster ends; clusters: of each of them; part: (ROWS, COLUMNS) float64,
+    codes: the same memory as int64, column: (COLUMNS,) int64, scratch.
     """
     n_features, chunks, n = packed.shape[1], COLUMNS // LANES, clusters.size
-    codes = part.view(np.int64)
     for tile in range(tiles[0], tiles[1]):
         first_cluster = 0
         for other in range(packed.shape[0] // chunks):
@@ -235,7 +234,8 @@ def _distance_sums(  # type: ignore[no-untyped-def]
                 continue
             for_both = is_own and other > tile
             now = clusters[tile * COLUMNS]
-            column[:] = 0
+            for q in range(COLUMNS):
+                column[q] = 0
             for start in range(tile * COLUMNS, min((tile + 1) * COLUMNS, n), ROWS):
                 x = X[start * n_features : (start + ROWS) * n_features]
                 distance_rows(x, packed[other * chunks : (other + 1) * chunks], part, n_features, chunks)

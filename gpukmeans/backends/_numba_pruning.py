@@ -32,9 +32,12 @@ PRUNED_FLOATS, PRUNED_INTS = 7, 4
 """Lines of scratch memory that `assign_pruned` needs; two more of float32 and one of int32 for each group."""
 
 
-def _sort_rows(labels, rank, n_ranks, stride, order):  # type: ignore[no-untyped-def]
-    """Fill `order` with every `stride`-th row, sorted by the rank of its label (-1: left out); returns how many."""
-    ends = np.zeros(n_ranks + 1, np.int64)
+def _sort_rows(labels, rank, stride, ends, order):  # type: ignore[no-untyped-def]
+    """Fill `order` with every `stride`-th row, sorted by the rank of its label (-1: left out); returns how many.
+
+    ends: a zero for each rank, and one more.
+    """
+    n_ranks = ends.size - 1
     for i in range(0, labels.size, stride):
         ends[rank[labels[i]] + 1] += 1
     ends[0] = 0
@@ -64,7 +67,7 @@ def _prepare_errors(norm, bound, n_features, centers_norm, threshold, error):  #
         error[i] = threshold[i] + (v * v + top) * relative + v * vanished
 
 
-sort_rows = compiled(_sort_rows, allocates=True)
+sort_rows = compiled(_sort_rows)
 prepare_errors = compiled(_prepare_errors, inner=True)
 
 
