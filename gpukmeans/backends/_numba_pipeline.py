@@ -158,10 +158,9 @@ def _library(codegen: Any, *, inner: bool) -> Any:
 
 def has_passes() -> bool:
     """Whether this llvmlite knows the passes that are chosen here."""
-    from llvmlite import binding
+    from llvmlite.binding import newpassmanagers
 
-    passes = getattr(binding, "newpassmanagers", None)
-    return hasattr(getattr(passes, "FunctionPassManager", None), "add_sroa_pass")
+    return hasattr(newpassmanagers.FunctionPassManager, "add_sroa_pass")
 
 
 class _Short(Compiler):
