@@ -107,7 +107,7 @@ def _distances() -> None:
 
 
 _PARTS = (_a_fit, _small_fits, _pruning, _starts, _distances)
-"""No two of them compile the same kernel; those that take longest first."""
+"""No two of them compile the same kernel, but for the short one of the range; those that take longest first."""
 
 
 def _warm_all() -> None:
