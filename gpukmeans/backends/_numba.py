@@ -27,8 +27,9 @@ else:
 FEW_ROWS = 1 << 13  # whose distances are kept and summed by NumPy sooner than kernels are called twice
 FEW_VALUES = 1 << 12  # looked through by NumPy sooner than kernels are called
 SAMPLED_PLACES, SAMPLED_ROWS, SAMPLED_SHARE = 16, 64, 1 / 128
-"""Places from which the largest distance is guessed, the fewest rows of each, and the share of all rows: the largest
-square of a thousand normally distributed rows of two features is half that of a million, and could ask for a second pass.
+"""Places from which the largest distance is guessed, the fewest rows of each, and the share of all rows. Among a
+thousand rows of a normal cluster of two features the largest square is half of that among a million, which may then
+need a second pass.
 """
 
 

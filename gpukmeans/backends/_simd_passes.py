@@ -232,16 +232,18 @@ def _own_many(b: Any, X: Any, labels: Any, centers: Any, out: Any, row: Any, n_f
 
 
 def _own_codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-    arrays = [_address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)]
+    X, labels, centers, out = (
+        _address(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+    )
     row, n_features = args[4:]
     is_many = ir.Constant(ir.IntType(1), 1)
     for few in FEW:
         is_few = b.icmp_signed("==", n_features, _const(few))
         is_many = b.and_(is_many, b.not_(is_few))
         with b.if_then(is_few):
-            _own_few(b, few, *arrays, row)
+            _own_few(b, few, X, labels, centers, out, row)
     with b.if_then(is_many):
-        _own_many(b, *arrays, row, n_features)
+        _own_many(b, X, labels, centers, out, row, n_features)
     return context.get_dummy_value()
 
 
