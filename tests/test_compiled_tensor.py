@@ -33,7 +33,7 @@ def test_the_tile_loop_is_little_but_matrix_instructions_and_its_epilogue(archit
     has_minimum_of_three = architecture >= (90 if sizes.form else 100) and architecture != 120
     assert found.epilogue_a_score <= (3.7 if has_minimum_of_three else 4.2)
     if sizes.form:
-        assert found.slow_a_score <= (2.8 if has_minimum_of_three else 3.4), "the index is for the multipliers"
+        assert found.slow_a_score <= (3.1 if has_minimum_of_three else 3.4), "the index is for the multipliers"
     if sizes.row_blocks == _tensor_config.SHAPES.many_rows[sizes.row_bytes].row_blocks:
         assert found.products_an_instruction >= GOALS.get((architecture, sizes.kind, sizes.row_bytes), 0)
 

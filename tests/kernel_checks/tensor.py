@@ -220,7 +220,10 @@ def check_tensor() -> None:
 
 
 def check_tensor_types() -> None:
-    """Every type and size of a row; one row, one center, one feature. Of some rows B is the one behind what is passed over."""
+    """Every type and size of a row; one row, one center, one feature.
+
+    Of some open rows B is the one behind that which is passed over.
+    """
     check("fp16", 40, 32, 37, "f4", "noise", card=OFFSET, scale=0.09)
     check("fp16", 5, 33, 33, "f8", "wide", card=SMALL)
     check("bf16", 70, 128, 40, "f4", "noise", card=OFFSET, models=(1,))
