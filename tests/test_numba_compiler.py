@@ -109,7 +109,7 @@ def test_only_a_kernel_that_allocates_counts_references(monkeypatch, tmp_path):
         kernel = compiled(sum_of_first, **options)
         assert kernel(np.arange(6.0).reshape(3, 2)) == 6.0
         (code,) = kernel.inspect_llvm().values()
-        return "NRT_incref" in code
+        return "NRT_decref" in code  # Numba 0.61 proves an increment needless
 
     assert counts(allocates=True)
     assert not counts()
