@@ -87,7 +87,6 @@ TABLE = {
         ("x2 < INFINITY_F ? higher(most, x2) : most;", "higher(most, x2);"),
         ("x2 < INFINITY_F ? higher(most, x2) : most;", "x2 < INFINITY_F ? x2 : most;"),
         ("offset = 1.5f * binade", "offset = 1.25f * binade"),
-        ("size[3] = {bound[4], bound[5]", "size[3] = {0.f, bound[5]"),
         ("size[3] = {bound[4], bound[5]", "size[3] = {bound[4], 0.f"),
         ("P::KEYS + unsigned(tiles < 0)", "P::KEYS / 2 + unsigned(tiles < 0)"),
         ("FORM == 1 ? half + offset : half;", "half;"),
@@ -136,6 +135,7 @@ TABLE = {
         ("of_block[in_block],\n", "of_block[0],\n"),
     ],
     ("assign_sm80.cu", "tensor types", "assign_sm80"): [
+        ("size[3] = {bound[4], bound[5]", "size[3] = {0.f, bound[5]"),
         ("+ q / 2 * 128);", ");"),
         ("x2 += v * v + w * w;", "x2 = v * v + w * w;"),
         ("|| tid < P::HALVES;", "|| tid < P::HALVES - 1;"),
