@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 OURS, REFERENCE = "gpukmeans", "scikit-learn"
 OTHERS = [name for name in COMPETITORS if name not in (OURS, REFERENCE)]
+VECTORS = {"SkylakeX": "AVX-512", "Haswell": "AVX2", "Zen": "AVX2"}
 
 Row = dict[str, Any]
 
@@ -33,10 +34,16 @@ def load(paths: list[Path]) -> tuple[list[Row], list[Row], dict[str, Row]]:
     """Runs; their rows of cases with the limits of their machine; the results of other scripts by what is in them."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     runs = [file for file in files if "cases" in file]
-    rows = [{**row, "limits": run["limits"]} for run in runs for row in run["cases"]]
+    rows = [{**row, "limits": run["limits"], "vectors": vectors(run)} for run in runs for row in run["cases"]]
     keys = ("libraries", "law", "batches", "start_cases", "streamed", "workers")
     others = {key: file for key in keys for file in files if key in file}
     return runs, rows, others
+
+
+def vectors(run: Row) -> str:
+    """The widest vectors of the processor, by what OpenBLAS chose for it: processors of one name differ in that."""
+    architectures = [pool["architecture"] for pool in run["machine"]["thread_pools"] if pool["architecture"]]
+    return VECTORS.get(architectures[0], architectures[0]) if architectures else ""
 
 
 def seconds(row: Row, name: str) -> float | None:
@@ -96,7 +103,7 @@ def table(rows: list[Row]) -> list[str]:
     """Lines of one Markdown table; columns of competitors that were not measured are left out."""
     others = [name for name in OTHERS if any(name in row["competitors"] for row in rows)]
     is_fit, is_seeding = rows[0]["verb"] == "fit", rows[0]["verb"] == "seeding"
-    head = ["n, d, k", "data", OURS, REFERENCE, "ratio", *others]
+    head = ["n, d, k", "data", "vectors", OURS, REFERENCE, "ratio", *others]
     head += ["same rows chosen" if is_seeding else "same labels"]
     head += ["iterations"] if is_fit else []
     head += [] if is_seeding else ["floor", "of it"]
@@ -105,7 +112,7 @@ def table(rows: list[Row]) -> list[str]:
         ours, reference = seconds(row, OURS), seconds(row, REFERENCE)
         assert ours is not None
         assert reference is not None
-        cells = [f"{row['n_samples']:,}, {row['n_features']}, {row['n_clusters']}", row["kind"]]
+        cells = [f"{row['n_samples']:,}, {row['n_features']}, {row['n_clusters']}", row["kind"], row["vectors"]]
         cells += [f"{milliseconds(ours)} ms", f"{milliseconds(reference)} ms", ratio(row, REFERENCE)]
         cells += [ratio(row, name) for name in others]
         cells += [agreement(row)]
@@ -126,6 +133,8 @@ def sections(rows: list[Row]) -> list[tuple[str, list[Row]]]:
         ("predict", "float32"): "`predict`, float32",
     }
     grid = [row for row in rows if row["group"] == "grid"]
+    places = {name: place for place, name in reversed(list(enumerate(row["case"] for row in grid)))}
+    grid.sort(key=lambda row: places[row["case"]])  # those of one case stand together
     found = {key: [row for row in grid if (row["verb"], row["dtype"]) == key] for key in titles}
     return [(titles[key], found[key]) for key in titles if found[key]]
 
@@ -223,7 +232,8 @@ def markdown(runs: list[Row], rows: list[Row], others: dict[str, Row]) -> str:
         "",
         "A ratio is the other library's time over ours, **bold** where gpukmeans is slower. Floor: what this",
         "machine needs for the arithmetic, or for reading the data, of one full assignment; of it: the share",
-        "of that speed reached, over the whole call (above 100 % where work was proved needless).",
+        "of that speed reached, over the whole call (above 100 % where work was proved needless). Vectors: the",
+        "widest of the processor; where a case has two rows, they are of two machines.",
     ]
     for number, (title, section) in enumerate(sections(rows)):
         if number == 0:
@@ -270,26 +280,29 @@ def with_table(readme: str, body: str) -> str:
     return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
 
 
+def shape_of(row: Row) -> tuple[Any, ...]:
+    """What makes a place in the plot."""
+    return tuple(row[name] for name in ("n_samples", "n_features", "n_clusters", "dtype", "vectors"))
+
+
 def plot_ratios(rows: list[Row], path: Path) -> None:
     """Bars: how much faster than scikit-learn each fit of the grid is."""
     from matplotlib.figure import Figure
 
     fits = [row for row in rows if row["group"] == "grid" and row["verb"] == "fit"]
-    shapes = list(dict.fromkeys((r["n_samples"], r["n_features"], r["n_clusters"], r["dtype"]) for r in fits))
+    shapes = list(dict.fromkeys(shape_of(r) for r in fits))
     figure = Figure(figsize=(9, 0.42 * len(shapes) + 1.6), layout="constrained")
     axes = figure.subplots()
     for offset, kind, color in ((0.2, "blobs", "tab:blue"), (-0.2, "noise", "tab:orange")):
         values = {
-            (r["n_samples"], r["n_features"], r["n_clusters"], r["dtype"]): seconds(r, REFERENCE)
-            / seconds(r, OURS)
-            for r in fits
-            if r["kind"] == kind
+            shape_of(r): seconds(r, REFERENCE) / seconds(r, OURS) for r in fits if r["kind"] == kind
         }
         places = [-i + offset for i, shape in enumerate(shapes) if shape in values]
         bars = axes.barh(places, [values[s] for s in shapes if s in values], 0.38, color=color, label=kind)
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks([-i for i in range(len(shapes))], [f"{n:,} x {d}, k = {k}, {t}" for n, d, k, t in shapes])
+    labels = [f"{n:,} x {d}, k = {k}, {dtype}, {vectors}" for n, d, k, dtype, vectors in shapes]
+    axes.set_yticks([-i for i in range(len(shapes))], labels)
     axes.set_xlabel("time of scikit-learn / time of gpukmeans (whole fit, same start)")
     axes.legend()
     axes.spines[["top", "right"]].set_visible(False)
@@ -354,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", nargs="+", type=Path, help="JSON files of one machine")
+    parser.add_argument("results", nargs="+", type=Path, help="JSON files of machines that differ in their vectors")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument(
         "--plots", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the plots"

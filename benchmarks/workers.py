@@ -63,7 +63,7 @@ def measure(path: Path, n_clusters: int, max_iter: int, repeat: int) -> dict[str
             contestants[f"one process, {n_threads} thread{'s' * (n_threads > 1)}"] = lambda n=n_threads: here(n)
         for n_workers in WORKERS:
             cluster = stack.enter_context(
-                LocalCluster(n_workers, processes=True, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+                LocalCluster(n_workers, processes=True, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
             )
             client = stack.enter_context(Client(cluster, set_as_default=False))
             contestants[f"{n_workers} worker{'s' * (n_workers > 1)}"] = lambda client=client: on_cluster.KMeans(

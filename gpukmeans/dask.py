@@ -90,7 +90,7 @@ class KMeans(kmeans.KMeans):
     >>> import dask.array as da
     >>> from distributed import Client
     >>> from gpukmeans.dask import KMeans
-    >>> with Client(n_workers=1, processes=False, dashboard_address=None) as client:
+    >>> with Client(n_workers=1, processes=False, dashboard_address=":0") as client:
     ...     X = da.random.default_rng(0).normal(size=(1000, 2), chunks=(250, 2))
     ...     model = KMeans(3, random_state=0, backend="numpy").fit(X)
     ...     labels = model.labels_.compute()

@@ -36,7 +36,7 @@ def cluster():
     with (
         dask.config.set(quick),
         distributed.LocalCluster(
-            n_workers=1, processes=True, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            n_workers=1, processes=True, threads_per_worker=1, dashboard_address=":0", silence_logs=50
         ) as cluster,
     ):
         yield cluster
@@ -240,7 +240,7 @@ import gpukmeans
 from gpukmeans.dask import KMeans
 X = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
 start = {"init": X[:7], "n_init": 1, "max_iter": 4, "tol": 0}
-with Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None):
+with Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"):
     model = KMeans(7, backend="cupy", **start).fit(da.from_array(X, chunks=(200, 5)))
     labels = model.labels_.compute()
 one = gpukmeans.KMeans(7, backend="numpy", **start).fit(X)

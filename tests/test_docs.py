@@ -52,7 +52,8 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(
             example = doctest.DocTestParser().get_doctest(code, namespace, f"{page}, block {i + 1}", page, 0)
             assert example.examples, f"block {i + 1} of {page} has no >>>: nothing would be run"
             said: list[str] = []
-            runner = doctest.DocTestRunner(verbose=False)
+            # what follows a failure may wait for what was not made
+            runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.FAIL_FAST)
             runner.run(example, out=said.append, clear_globs=False)
             assert not runner.failures, "".join(said)
             namespace = example.globs
