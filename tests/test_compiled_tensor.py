@@ -33,7 +33,8 @@ def test_the_tile_loop_is_little_but_matrix_instructions_and_its_epilogue(archit
     has_minimum_of_three = architecture >= (90 if sizes.form else 100) and architecture != 120
     assert found.epilogue_a_score <= (3.7 if has_minimum_of_three else 4.2)
     if sizes.form:
-        assert found.slow_a_score <= (3.1 if has_minimum_of_three else 3.4), "the index is for the multipliers"
+        most = 3.1 if sizes.row_bytes == 512 else 2.8  # what is not for the scores weighs more where these are fewer
+        assert found.slow_a_score <= (most if has_minimum_of_three else 3.4), "the index is for the multipliers"
     if sizes.row_blocks == _tensor_config.SHAPES.many_rows[sizes.row_bytes].row_blocks:
         assert found.products_an_instruction >= GOALS.get((architecture, sizes.kind, sizes.row_bytes), 0)
 
@@ -71,7 +72,7 @@ def test_no_key_is_flushed(architecture, instance):
     compared = [code for code in sass.opcodes(body) if re.match(r"FMNMX|FSETP", code)]
     if Sizes.of(instance).form:
         assert not compared
-        assert sass.count(body, r"V?IMNMX3?\b") >= Sizes.of(instance).scores
+        assert sass.count(body, r"V?IMNMX3?\b") > Sizes.of(instance).scores - (Sizes.of(instance).group > 1)
         return
     assert compared
     assert not [code for code in compared if "FTZ" in code]
