@@ -119,7 +119,7 @@ def _warm_all() -> None:
     from .pairwise import pairwise_distances_argmin_min
 
     for dtype in (np.float32, np.float64):
-        wide = np.arange(800, dtype=dtype).reshape(20, 40)  # few clusters of many features have a kernel of their own
+        wide = np.arange(800, dtype=dtype).reshape(20, 40)
         long = np.arange(20_000, dtype=dtype).reshape(10_000, 2)
         for X in (wide, long, csr_array(long)):
             for weights in (None, np.ones(X.shape[0])):

@@ -10,8 +10,8 @@
   vectors at once as it wants, and of the other loops LLVM would make four times the code, no faster (measured).
 * What takes Python's arguments apart is not optimised: it runs once a call.
 
-What is left to save is Python: of 22 s of one processor for all kernels 12 are Numba's own (types, lowering, the text
-of LLVM's code), spread evenly over the statements of some 60 functions; LLVM takes 8, a third of it for machine code.
+What is left to save is Python, more than half of the time: Numba's own (types, lowering, the text of LLVM's code),
+spread evenly over the statements of all functions.
 
 All of that stands on how Numba is made inside. Where it is made otherwise, it compiles as it always does (`works`);
 where an older llvmlite cannot name the passes, LLVM does all that it does for Numba (`has_passes`).
